@@ -1,0 +1,183 @@
+"""The command line, `python -m aecourse`: run the lessons, measure their claims, list the data."""
+
+import argparse
+import json
+import os
+import re
+import sys
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from importlib.metadata import version
+from multiprocessing import get_context
+
+from tqdm import tqdm
+
+from aecourse import _notebooks as notebooks
+from aecourse.claims import _show
+
+LEDGER = notebooks.ROOT / "LEDGER.json"                  # lesson -> source -> seed -> {"seconds", "claims"} or {"error"}
+FILES = {                                                # what shows that a source is here; the first is embedded
+    "digits": {"strokes": (), "mnist": ("MNIST/raw",), "fashion-mnist": ("FashionMNIST/raw",)},
+    "faces": {"drawn": (), "lfw": ("lfw_one_per_person.tar", "lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home"),
+              "celeba": ("celeba",)},
+    "transactions": {"simulated": (), "ulb": ("creditcard.csv", "creditcard.csv.gz", "creditcard_sample.csv",
+                                              "creditcard_sample.csv.gz", "cache/transactions_ulb_openml.npz")},
+}
+
+
+def lessons(args):
+    """Execute notebooks and store them, or (`--check`) only execute them, or (`--seed`, `--source`) measure them."""
+    if args.seed is not None or args.source is not None:
+        args.seeds, args.sources, args.jobs, args.missing = [args.seed or 0], [args.source or "embedded"], 1, False
+        return ledger(args)
+    paths, total = notebooks.find(args.names), 0
+    with tqdm(total=sum(len(notebooks.read(path).cells) for path in paths), unit="cell", dynamic_ncols=True) as bar:
+        for path in paths:
+            bar.set_description(path.stem)
+            notebook, _, seconds = notebooks.execute(path, each_cell=bar.update)
+            if not args.check:
+                notebooks.store(path, notebook)
+            total += seconds
+            bar.write(f"{path.stem:<40}{seconds:7.1f} s")
+    print(f"{'together':<40}{total:7.1f} s")
+    return 0
+
+
+def measure(path, seed, source):
+    """One run for the ledger, in a process of its own."""
+    try:
+        _, claims, seconds = notebooks.execute(path, seed=seed, source=source)
+    except notebooks.NotebookError as error:
+        return {"error": str(error)}
+    for claim in claims:
+        claim["value"] = float(f"{claim['value']:.6g}")
+    keys = ("text", "value", "below", "above", "between", "unit", "holds")
+    return {"seconds": round(seconds, 1), "claims": [{key: claim[key] for key in keys} for claim in claims]}
+
+
+def ledger(args):
+    """Measure every claim per seed and source, for LEDGER.json and LEDGER.md. Returns 1 if one does not hold."""
+    kept = json.loads(LEDGER.read_text()) if LEDGER.exists() else {"lessons": {}}
+    known = {(lesson, source, int(seed)) for lesson, source, seed, run in runs_of(kept) if "claims" in run and args.missing}
+    runs = [(path, source, seed) for path in notebooks.find(args.names) for source in args.sources for seed in args.seeds]
+    runs = [run for run in runs if (run[0].stem, *run[1:]) not in known]
+    failures = []
+    with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
+        futures = {pool.submit(measure, path, seed, source): (path, source, seed) for path, source, seed in runs}
+        for future in (bar := tqdm(as_completed(futures), total=len(runs), unit="run", dynamic_ncols=True)):
+            (path, source, seed), run = futures[future], future.result()
+            where = f"{path.stem}, {source}, seed {seed}: "
+            bad = [where + f"{row['text']}: {figure(row)}, wanted {bound(row)}"
+                   for row in run.get("claims", []) if not row["holds"]]
+            bad += [where + f"did not run\n{run['error']}"] if "error" in run else []
+            bar.write("\n".join(bad) or where + f"{len(run['claims'])} claims hold, {run['seconds']} s")
+            failures += bad
+            kept["lessons"].setdefault(path.stem, {}).setdefault(source, {})[str(seed)] = run
+            kept["on"] = f"torch {version('torch')}, {os.cpu_count()} CPU cores"
+            notebooks.write(LEDGER, json.dumps(kept, indent=1, sort_keys=True))    # after each run, so that it survives
+            notebooks.write(LEDGER.with_suffix(".md"), table(kept))
+    print(f"{len(runs)} runs, and all claims hold." if not failures else
+          f"\n{len(failures)} claims or runs failed:\n" + "\n".join(bad.split("\n")[0] for bad in failures))
+    return 1 if failures else 0
+
+
+def runs_of(kept):
+    """All (lesson, source, seed, run) of the ledger, the lessons and the seeds in order, embedded before real."""
+    return [(lesson, source, seed, run) for lesson, sources in sorted(kept["lessons"].items())
+            for source, seeds in sorted(sources.items()) for seed, run in sorted(seeds.items(), key=lambda item: int(item[0]))]
+
+
+def figure(row):
+    """A claim's measured value as its lesson shows it."""
+    return _show(row["value"]) + row["unit"]
+
+
+def bound(row):
+    """A claim's bound in words."""
+    if row["between"]:
+        return " to ".join(map(_show, row["between"]))
+    return f"below {_show(row['below'])}" if row["below"] is not None else f"above {_show(row['above'])}"
+
+
+def shown(rows):
+    """The smallest and the largest value of some measurements of one claim, as a cell of the table."""
+    ends = sorted(rows, key=lambda row: row["value"])
+    cells = [figure(row) if row["holds"] else f"**{figure(row)} ✗**" for row in ends[:1] + ends[-1:]]
+    return " … ".join(dict.fromkeys(cells)) or "–"
+
+
+def table(kept):
+    """LEDGER.md as text: per lesson a row for each claim, a column for each seed and one for the real data."""
+    lines = ["# Ledger", "", "What the lessons claim, measured per seed on the embedded data, and on the real data from the "
+             f"smallest to the largest value; {kept['on']}. Made by `make ledger`, not by hand. A value that breaks its bound "
+             "is bold and ends in ✗."]
+    for lesson in sorted(kept["lessons"]):
+        runs = [(source, seed, run) for name, source, seed, run in runs_of(kept) if name == lesson]
+        seeds = [seed for source, seed, _ in runs if source == "embedded"]
+        claims = {}                                      # (text, how often it stood before) -> {(source, seed): claim}
+        for source, seed, run in runs:
+            texts = [row["text"] for row in run.get("claims", [])]
+            for index, row in enumerate(run.get("claims", [])):
+                claims.setdefault((row["text"], texts[:index].count(row["text"])), {})[source, seed] = row
+        head = ["claim", "bound", *(f"seed {seed}" for seed in seeds), "real"]
+        lines += ["", f"## {lesson}", "", "| " + " | ".join(head) + " |", "|---|---|" + "---:|" * (len(seeds) + 1)]
+        for (text, _), rows in claims.items():
+            cells = [shown([row for where, row in rows.items() if where == ("embedded", seed)]) for seed in seeds]
+            cells.append(shown([row for (source, _), row in rows.items() if source != "embedded"]))
+            cells = [text.replace("|", "\\|"), bound(next(iter(rows.values()))), *cells]
+            lines.append("| " + " | ".join(cells) + " |")
+        for source in dict.fromkeys(source for source, _, _ in runs):
+            times = sorted(run["seconds"] for name, _, run in runs if name == source and "seconds" in run)
+            lost = [f"**seed {seed} did not run**" for name, seed, run in runs if name == source and "error" in run]
+            took = [f"{times[0]:.0f} to {times[-1]:.0f} s in {len(times)} runs"] if times else []
+            lines += ["", f"From fresh kernel to last cell, {source}: {', '.join(took + lost)}."]
+    return "\n".join(lines)
+
+
+def data(args):
+    """Say where data is looked for, and which sources are here."""
+    from aecourse.data import _store
+    print(f"data folder (AECOURSE_DATA_DIR): {_store.folder()}")
+    print(f"read-only folder of files (AECOURSE_MIRROR): {os.environ.get('AECOURSE_MIRROR', 'none')}")
+    print(f"source in use (AECOURSE_DATA): {os.environ.get('AECOURSE_DATA', 'embedded')}")
+    for kind, source, files in ((kind, *item) for kind, sources in FILES.items() for item in sources.items()):
+        here = _store.find(*files)
+        print(f"  {kind:<14}{source:<15}" + (f"here: {here}" if here else "will be downloaded" if files else "embedded"))
+    return 0
+
+
+def seeds(text):
+    """ "0-4" or "0,2,3" as a list of whole numbers."""
+    if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
+        raise argparse.ArgumentTypeError(f"seeds are written like 0-4 or 0,2,3; got {text!r}")
+    ends = [part.split("-") for part in text.split(",")]
+    return [seed for part in ends for seed in range(int(part[0]), int(part[-1]) + 1)]
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(prog="python -m aecourse", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="command")
+    command = commands.add_parser("lessons", help="execute notebooks from a fresh kernel and store their outputs")
+    command.add_argument("names", nargs="*", help="beginnings of names, 02 for one; all where none is given")
+    command.add_argument("--check", action="store_true", help="execute only, store nothing")
+    command.add_argument("--seed", type=int, help="another seed: stores no notebook, records the claims in the ledger")
+    command.add_argument("--source", help="embedded, real, or a name: stores no notebook, records the claims")
+    command.set_defaults(run=lessons)
+    command = commands.add_parser("ledger", help="measure all claims, write LEDGER.json and LEDGER.md")
+    command.add_argument("names", nargs="*", help="beginnings of names; the other lessons keep their figures")
+    command.add_argument("--seeds", type=seeds, default=[0, 1, 2, 3, 4], help="0-4 (the default), or 0,2,3")
+    command.add_argument("--sources", type=lambda text: text.split(","), default=["embedded", "real"],
+                         help="embedded,real (the default)")
+    command.add_argument("--jobs", type=int, default=1, help="runs at a time; with more than one the times mean little")
+    command.add_argument("--missing", action="store_true", help="only what the ledger does not have yet")
+    command.set_defaults(run=ledger)
+    commands.add_parser("data", help="list where data is looked for and what is here").set_defaults(run=data)
+    args = parser.parse_args(argv)
+    try:
+        return args.run(args)
+    except notebooks.NotebookError as error:
+        print(f"\n{error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,113 @@
+"""The machine under the exercises: an attempt is not there yet, not right (with a diagnosis), or right.
+
+In a lesson: `ex.kl.check(my_kl)`, `ex.kl.hint()`, `ex.kl.solution()`. A check tests properties (shapes, gradients, a closed form
+against Monte Carlo), never names or architectures, so that every correct answer passes.
+"""
+
+import dis
+import inspect
+import textwrap
+from html import escape
+
+BLANK = {"RESUME", "NOP", "LOAD_CONST", "RETURN_VALUE", "RETURN_CONST", "POP_TOP", "COPY_FREE_VARS"}
+
+
+class Wrong(Exception):
+    """Raised by a check: the message is the diagnosis."""
+
+
+def require(condition, diagnosis):
+    """In a check: `diagnosis` is what the learner reads unless `condition` holds."""
+    if not condition:
+        raise Wrong(diagnosis)
+
+
+class Outcome:
+    """What a check found: `state` is "not attempted", "not right" or "right"; `text` says why."""
+
+    COLORS = {"not attempted": "#888888", "not right": "#d55e00", "right": "#009e73"}
+
+    def __init__(self, state, text):
+        self.state, self.text = state, text
+
+    def __repr__(self):
+        return f"{self.state.capitalize()}. {self.text}"
+
+    def _repr_html_(self):
+        color = self.COLORS[self.state]
+        return (f'<div style="border-left:3px solid {color};padding:2px 10px;margin:2px 0"><b style="color:{color}">'
+                f"{self.state.capitalize()}.</b> {escape(self.text)}</div>")
+
+
+class Text:
+    """Text that a notebook shows as Markdown."""
+
+    def __init__(self, markdown):
+        self.markdown = markdown
+
+    def __repr__(self):
+        return self.markdown
+
+    def _repr_markdown_(self):
+        return self.markdown
+
+
+class Exercise:
+    """One exercise.
+
+    prompt:        what to do, in a sentence or two.
+    check:         a function of the attempt that raises `Wrong(diagnosis)`, by `require`, unless the attempt is right. It may
+                   return a sentence of praise or insight.
+    hints:         from a nudge to nearly the answer.
+    answer:        a function (or value) that is right: its source is the solution that is shown, and the tests check it.
+    alternatives:  other right answers.
+    wrong:         pairs (wrong answer that people really give, a fragment of the diagnosis that it must get).
+    """
+
+    def __init__(self, prompt, check, hints, answer, alternatives=(), wrong=()):
+        self.prompt, self._check, self.hints = prompt, check, tuple(hints)
+        self.answer, self.alternatives, self.wrong = answer, tuple(alternatives), tuple(wrong)
+
+    def __repr__(self):
+        return self.prompt
+
+    def check(self, attempt=None):
+        """Judge an attempt. Nothing it does is an error of the notebook: what it raises becomes the diagnosis."""
+        if is_blank(attempt):
+            return Outcome("not attempted", "Fill in the cell above, then run this one again. `.hint()` helps.")
+        try:
+            said = self._check(attempt)
+        except Wrong as diagnosis:
+            return Outcome("not right", str(diagnosis))
+        except Exception as error:
+            return Outcome("not right", f"Your code raised {type(error).__name__}: {error}")
+        return Outcome("right", said or "")
+
+    def hint(self, n=1):
+        """The n-th hint, from 1."""
+        if not 1 <= n <= len(self.hints):
+            raise ValueError(f"this exercise has hints 1 to {len(self.hints)}, not {n}")
+        more = f" (`.hint({n + 1})` says more)" if n < len(self.hints) else ""
+        return Text(f"**Hint {n}.** {self.hints[n - 1]}{more}")
+
+    def solution(self):
+        """The source of the answer that the tests run."""
+        if callable(self.answer):
+            source = textwrap.dedent(inspect.getsource(self.answer)).strip()
+        else:
+            source = repr(self.answer)
+        return Text(f"```python\n{source}\n```")
+
+
+def is_blank(attempt):
+    """Nothing there yet: None, `...`, a function whose body is `...` or `pass`, or a tuple, list or dict of such."""
+    if attempt is None or attempt is ...:
+        return True
+    if isinstance(attempt, (tuple, list)):
+        return bool(attempt) and all(map(is_blank, attempt))
+    if isinstance(attempt, dict):
+        return bool(attempt) and all(map(is_blank, attempt.values()))
+    if inspect.isfunction(attempt):
+        returned = [i.argval for i in dis.get_instructions(attempt) if i.opname in ("LOAD_CONST", "RETURN_CONST")]
+        return all(i.opname in BLANK for i in dis.get_instructions(attempt)) and all(v in (None, ...) for v in returned[-1:])
+    return False

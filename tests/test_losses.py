@@ -1,0 +1,86 @@
+"""Every term against an independent reference."""
+
+import pytest
+import torch
+from torch import nn
+from torch.distributions import Bernoulli, Normal, kl_divergence
+
+from aecourse import losses
+
+
+def test_kl_normal_is_that_of_torch_distributions():
+    mu, logvar = torch.randn(7, 5), torch.randn(7, 5)
+    reference = kl_divergence(Normal(mu, (0.5 * logvar).exp()), Normal(0.0, 1.0)).sum(1).mean()
+    torch.testing.assert_close(losses.kl_normal(mu, logvar), reference)
+
+
+def test_kl_bernoulli_is_that_of_torch_distributions():
+    rho_hat = torch.rand(6) * 0.9 + 0.05
+    reference = kl_divergence(Bernoulli(torch.tensor(0.1)), Bernoulli(rho_hat)).sum()
+    torch.testing.assert_close(losses.kl_bernoulli(rho_hat, 0.1), reference)
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        losses.kl_bernoulli(rho_hat, 1.5)
+
+
+def test_bce_is_minus_the_bernoulli_log_likelihood():
+    x_hat, x = torch.rand(4, 1, 3, 3), torch.bernoulli(torch.full((4, 1, 3, 3), 0.5))
+    reference = -Bernoulli(x_hat).log_prob(x).flatten(1).sum(1).mean()
+    torch.testing.assert_close(losses.bce(x_hat, x), reference)
+    assert losses.bce(torch.ones(1, 1), torch.zeros(1, 1)).isfinite()
+
+
+def test_terms_sum_over_features_and_average_over_the_batch():
+    x_hat, x = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
+    for term in (losses.squared_error, losses.bce):
+        one_by_one = sum(term(a[None], b[None]) for a, b in zip(x_hat, x)) / 4
+        torch.testing.assert_close(term(x_hat, x), one_by_one)
+        twice_as_wide = term(torch.cat([x_hat, x_hat], 1), torch.cat([x, x], 1))
+        torch.testing.assert_close(twice_as_wide, 2 * term(x_hat, x))
+    torch.testing.assert_close(losses.l1(torch.tensor([[1.0, -2.0], [0.0, 3.0]])), torch.tensor(3.0))
+
+
+@pytest.mark.parametrize("term", [losses.squared_error, losses.bce])
+def test_shapes_that_would_broadcast_are_refused(term):
+    with pytest.raises(ValueError, match=r"\(4, 1\).*\(4,\)"):
+        term(torch.rand(4, 1), torch.rand(4))
+
+
+def test_contractive_is_the_norm_of_autograds_jacobian_and_can_be_trained_through():
+    encoder = nn.Sequential(nn.Flatten(), nn.Linear(12, 6), nn.Tanh(), nn.Linear(6, 3))
+    x = torch.randn(5, 3, 4)
+    jacobians = [torch.autograd.functional.jacobian(lambda v: encoder(v[None])[0], row) for row in x]
+    reference = sum(j.pow(2).sum() for j in jacobians) / 5
+    value = losses.contractive(encoder, x)
+    torch.testing.assert_close(value, reference)
+    value.backward()
+    assert encoder[1].weight.grad.abs().sum() > 0
+    with torch.no_grad():
+        torch.testing.assert_close(losses.contractive(encoder, x), reference)
+
+
+def test_contractive_of_a_sigmoid_layer_is_rifais_closed_form():
+    layer = nn.Linear(8, 4)
+    x = torch.randn(6, 8)
+    h = torch.sigmoid(layer(x))
+    closed = ((h * (1 - h)) ** 2 @ layer.weight.pow(2).sum(1)).mean()
+    torch.testing.assert_close(losses.contractive(lambda v: torch.sigmoid(layer(v)), x), closed)
+
+
+def test_adversarial_terms_are_binary_cross_entropies():
+    real, fake = torch.randn(9, 1), torch.randn(9, 1)
+    cross_entropy = nn.BCEWithLogitsLoss()
+    reference = cross_entropy(real, torch.ones_like(real)) + cross_entropy(fake, torch.zeros_like(fake))
+    torch.testing.assert_close(losses.critic(real, fake), reference)
+    torch.testing.assert_close(losses.generator(fake), cross_entropy(fake, torch.ones_like(fake)))
+
+
+def test_perceptual_is_zero_only_for_equal_features():
+    maps = nn.Conv2d(3, 4, 3)
+    x = torch.rand(2, 3, 8, 8)
+
+    def features(v):
+        return [maps(v), v.mean((2, 3))]
+
+    assert losses.perceptual(features, x, x) == 0
+    expected = losses.squared_error(maps(x * 0), maps(x)) + losses.squared_error((x * 0).mean((2, 3)), x.mean((2, 3)))
+    torch.testing.assert_close(losses.perceptual(features, x * 0, x), expected)
