@@ -5,6 +5,7 @@ titles as alternative text, for those who listen to it.
 """
 
 import base64
+import textwrap
 from io import BytesIO
 
 import matplotlib as mpl
@@ -194,15 +195,16 @@ def _axes(figsize=None):
 
 
 def _named(ax, title):
-    if title:
-        ax.set_title(title)
+    if title:                                            # about 11 bold letters an inch; an axes of a grid has its part of the width
+        inches = ax.figure.get_figwidth() * (ax.get_position().width if len(ax.figure.axes) > 1 else 1)
+        ax.set_title(textwrap.fill(title, max(20, int(11 * inches))))
     return ax
 
 
 def _alt(figure):
     """What a picture says in words: its titles, or its label where it was given one."""
     titles = [figure.get_suptitle()] + [ax.get_title(loc) for ax in figure.axes for loc in ("left", "center", "right")]
-    return figure.get_label() or ". ".join(t for t in titles if t) or "figure without a title"
+    return figure.get_label() or ". ".join(t.replace("\n", " ") for t in titles if t) or "figure without a title"
 
 
 def _with_alt(figure):
