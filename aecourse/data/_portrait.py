@@ -1,10 +1,11 @@
 """A painter of faces: factors in, soft portraits out, a chunk of images at once.
 
-A head is an ellipsoid that turns and nods. Features sit at points of it in three dimensions and are projected, so that a turn moves the
-nose further than the eyes and narrows what faces away. The head's relief (nose, sockets, cheeks, chin) is a height field whose slope
-meets the light. Edges are signed distances, one pixel soft.
+A head is an ellipsoid that turns and nods. Features sit at points of it in three dimensions and are projected, so that
+a turn moves the nose further than the eyes and narrows what faces away. The head's relief (nose, sockets, cheeks, chin)
+is a height field whose slope meets the light. Edges are signed distances, one pixel soft.
 
-Only + - * / sqrt, floor and comparisons touch the pixels: what IEEE 754 rounds in one way only. The bytes are the same on every machine.
+Only + - * / sqrt, floor and comparisons touch the pixels: what IEEE 754 rounds in one way only, so that the bytes are
+the same on every machine.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -15,7 +16,7 @@ import numpy as np
 
 
 class Factor(NamedTuple):
-    """One thing that varies: its range, what the ends mean, a neutral face's value, and the sample that a uniform number becomes."""
+    """One thing that varies: range, meaning of the ends, value of a neutral face, and the sample from a uniform u."""
 
     low: float
     high: float
@@ -42,16 +43,17 @@ FACTORS = {
     "face_width": _middling("head: narrow to wide"),
     "jaw": _middling("jaw: pointed to square"),
     "age": Factor(0, 1, "folds and lines: none to clear", 0.1, lambda u: u * u),
-    "hair_style": Factor(0, 3, "0 loose, 1 curly, 2 tied up, 3 shaved", 0, lambda u: np.searchsorted([0.5, 0.75, 0.88], u, "right")),
-    "hair_length": _even("hair, loose or curly: cropped to below the shoulders", 0.15),
+    "hair_style": Factor(0, 3, "0 loose, 1 curly, 2 tied up, 3 shaved", 0,
+                         lambda u: np.searchsorted([0.5, 0.75, 0.88], u, "right")),
+    "hair_length": Factor(0, 1, "loose or curly hair: cropped to below the shoulders", 0.15, lambda u: (u + u * u) / 2),
     "hair_volume": _even("hair: flat to full (shaved: bare to stubble)", 0.5),
-    "fringe": Factor(0, 1, "forehead: free to covered by a fringe", 0.1, lambda u: u * u),
+    "fringe": _seldom("forehead: free to covered by a fringe", 0.4),
     "parting": _middling("parting: on the left to the right of the image"),
     "hair_color": Factor(0, 1, "hair: black, brown, auburn, copper, blond", 0.25, lambda u: 0.6 * u + 0.4 * u ** 3),
-    "grey": _seldom("hair: coloured to grey", 0.25),
+    "gray": _seldom("hair: colored to gray", 0.25),
     "eye_size": _middling("eyes: narrow to wide open"),
     "eye_distance": _middling("eyes: close-set to wide-set"),
-    "eye_color": Factor(0, 1, "iris: dark brown, brown, hazel, green, blue, grey", 0.15, lambda u: 0.4 * u + 0.6 * u * u),
+    "eye_color": Factor(0, 1, "iris: dark brown to hazel, green, blue, gray", 0.15, lambda u: 0.4 * u + 0.6 * u * u),
     "gaze": _middling("gaze: to the left to the right of the image"),
     "brow_height": _middling("brows: low to raised"),
     "brow_angle": _middling("brows: inner ends up (worried) to down (stern)"),
@@ -73,12 +75,17 @@ FACTORS = {
     "strands": _even("where single strands of hair fall (texture only)", 0),
 }
 
-_SKIN = (.985, .855, .775), (.955, .780, .665), (.895, .690, .550), (.790, .575, .425), (.645, .440, .315), (.510, .335, .240), (.385, .250, .185)
-_HAIR = (.080, .070, .070), (.170, .110, .085), (.310, .195, .125), (.420, .225, .130), (.580, .340, .180), (.680, .510, .310), (.850, .730, .510)
-_IRIS = (.150, .085, .055), (.300, .175, .095), (.420, .310, .150), (.310, .400, .260), (.300, .440, .580), (.480, .550, .600)
-_WALL = (.86, .76, .62), (.68, .77, .62), (.45, .66, .66), (.47, .57, .74), (.66, .60, .76), (.84, .62, .62), (.82, .56, .42), (.86, .76, .62)
-_CLOTH = (.16, .20, .34), (.24, .24, .26), (.90, .89, .86), (.48, .14, .18), (.17, .33, .26), (.78, .60, .26), (.34, .47, .64), (.80, .56, .54)
-_ZOOM, _PIVOT, _DEPTH = 1.13, 0.6, 0.44                    # of the frame; where the neck tilts; of the face from the axis of turning
+_SKIN = (.985, .855, .775), (.955, .780, .665), (.895, .690, .550), (.790, .575, .425), \
+    (.645, .440, .315), (.510, .335, .240), (.385, .250, .185)
+_HAIR = (.080, .070, .070), (.170, .110, .085), (.310, .195, .125), (.420, .225, .130), \
+    (.580, .340, .180), (.680, .510, .310), (.850, .730, .510)
+_IRIS = (.150, .085, .055), (.300, .175, .095), (.420, .310, .150), (.290, .370, .240), \
+    (.270, .390, .520), (.430, .490, .540)
+_WALL = (.86, .76, .62), (.68, .77, .62), (.45, .66, .66), (.47, .57, .74), \
+    (.66, .60, .76), (.84, .62, .62), (.82, .56, .42), (.86, .76, .62)
+_CLOTH = (.16, .20, .34), (.24, .24, .26), (.90, .89, .86), (.48, .14, .18), \
+    (.17, .33, .26), (.78, .60, .26), (.34, .47, .64), (.80, .56, .54)
+_ZOOM, _PIVOT, _DEPTH = 1.11, 0.6, 0.44            # of the frame; where the neck bends; of the face from its axis
 
 
 def _rgb(*color):
@@ -86,7 +93,7 @@ def _rgb(*color):
 
 
 def _palette(table, t):
-    """Colours (3,n,1,1) at the places t (n,1,1) in [0, 1] along a table of them."""
+    """Colors (3,n,1,1) at the places t (n,1,1) in [0, 1] along a table of them."""
     places = t.ravel().astype(float) * (len(table) - 1)
     return np.float32([np.interp(places, range(len(table)), channel) for channel in zip(*table)])[..., None, None]
 
@@ -115,21 +122,21 @@ def _wave(t):
 
 
 class _Portraits:
-    """One chunk. Fields are (n, rows, columns), colours (3, n, 1, 1); x runs to the right, y down, heads are about 1.4 high."""
+    """One chunk. Fields are (n, rows, columns), colors (3, n, 1, 1); x runs right, y down, heads are about 1.4 high."""
 
     def __init__(self, factors, size):
         self.f = f = SimpleNamespace(**factors)
         self.size, self.px = size, np.float32(2 / size / _ZOOM)
         axis = (np.arange(size, dtype=np.float32) + np.float32(0.5 - size / 2)) * self.px
-        self.bx, self.by = axis[None, None, :], axis[None, :, None] + np.float32(0.03)         # upright, for body and wall
+        self.bx, self.by = axis[None, None, :], axis[None, :, None] + np.float32(0.045)    # upright, for body and wall
         (self.s, self.c), (self.sn, self.cn), (self.sr, self.cr) = map(self.angle, (f.turn, f.nod, f.tilt), (30, 9, 9))
         self.x = self.cr * self.bx + self.sr * (self.by - _PIVOT)                              # leaning with the head
         self.y = self.cr * (self.by - _PIVOT) - self.sr * self.bx + _PIVOT
         length = np.sqrt((0.85 * f.light) ** 2 + 0.42 ** 2 + 0.62 ** 2)
         self.light = 0.85 * f.light / length, -0.42 / length, 0.62 / length
-        self.skin = _palette(_SKIN, f.skin) + f.undertone * _rgb(.004, .014, -.022)
-        self.deep = self.skin * _rgb(.52, .39, .35)                                            # shadows on skin are warm, not grey
-        self.hair = _mix(_palette(_HAIR, f.hair_color), _rgb(.68, .67, .67), 0.95 * f.grey)
+        self.skin = _palette(_SKIN, f.skin) + f.undertone * _rgb(.002, .020, -.030)
+        self.deep = self.skin * _rgb(.55, .43, .40)                         # shadows on skin are warm, not gray
+        self.hair = _mix(_palette(_HAIR, f.hair_color), _rgb(.68, .67, .67), 0.95 * f.gray)
         self.curly, self.tied, self.shaved = (np.float32(f.hair_style == k) for k in (1, 2, 3))
 
     @staticmethod
@@ -140,6 +147,10 @@ class _Portraits:
     def edge(self, distance):
         """Coverage of a pixel at this signed distance from an outline."""
         return np.clip(0.5 - distance / self.px, 0, 1)
+
+    def band(self, Y, top, bottom):
+        """Coverage of pixels at height Y by what lies between two curves, however thin it is."""
+        return np.maximum(self.edge(Y - bottom) - self.edge(Y - top), 0)
 
     def place(self, X, Y, Z):
         """A point of the head on the screen: x, y, and how squarely its surface faces us (1 at most)."""
@@ -152,7 +163,7 @@ class _Portraits:
     def around(self, cx, cy, rx, ry):
         """The window of pixels in which anything within rx, ry of a point can lie, and coordinates from that point."""
         ax, ay = np.abs(self.cr * rx) + np.abs(self.sr * ry), np.abs(self.cr * ry) + np.abs(self.sr * rx)
-        fx, fy = self.cr * cx - self.sr * (cy - _PIVOT), self.sr * cx + self.cr * (cy - _PIVOT) + _PIVOT - 0.03
+        fx, fy = self.cr * cx - self.sr * (cy - _PIVOT), self.sr * cx + self.cr * (cy - _PIVOT) + _PIVOT - 0.045
         low = [max(int(np.floor((p - a).min() / self.px + self.size / 2)) - 1, 0) for p, a in ((fy, ay), (fx, ax))]
         high = [max(int(np.ceil((p + a).max() / self.px + self.size / 2)) + 1, 0) for p, a in ((fy, ay), (fx, ax))]
         at = slice(None), slice(low[0], high[0]), slice(low[1], high[1])
@@ -198,17 +209,17 @@ class _Portraits:
 
     def backdrop(self):
         f, bx, by = self.f, self.bx, self.by
-        pool = 1.10 - 0.20 * (bx - 0.7 * f.light) ** 2 - 0.14 * (by + 0.5) ** 2                # of light, on the lit side
+        pool = 1.10 - 0.20 * (bx - 0.7 * f.light) ** 2 - 0.14 * (by + 0.5) ** 2            # of light, on the lit side
         pool = pool + 0.03 * _wave(0.7 * bx + 0.4 * by + f.strands) * _wave(0.6 * by - 0.3 * bx + 1.7 * f.strands)
         self.canvas = _palette(_WALL, f.background) * _mix(0.40, 1.06, f.brightness) * pool
 
     def head(self):
-        """Outline (q < 0 inside, d its distance), and what point of the head is seen: U from ear to ear, V its height."""
+        """Outline (q < 0 inside, d its distance), and what point is seen: U from ear to ear, V its height."""
         f, x, y, s = self.f, self.x, self.y, self.s
-        self.W, chin, y0 = 0.50 + 0.045 * f.face_width, 0.735 - 0.02 * f.face_width, 0.02 + 0.06 * f.nod
+        self.W, chin, y0 = 0.50 + 0.052 * f.face_width, 0.735 - 0.02 * f.face_width, 0.02 + 0.06 * f.nod
         low = y > y0
         t = (y - y0) / np.where(low, chin, np.float32(0.70))
-        t2, jaw = t * t, np.where(low, 0.25 + 0.42 * f.jaw, np.float32(0))
+        t2, jaw = t * t, np.where(low, 0.25 + 0.50 * f.jaw, np.float32(0.2))
         self.cx = s * (0.19 * np.where(low, t2, np.float32(0)) - 0.03)
         X = (x - self.cx) / self.W
         self.q = X * X + t2 * (1 - jaw + jaw * t2) - 1
@@ -218,71 +229,80 @@ class _Portraits:
         self.U, self.V = sx * self.c - np.sqrt(1 - sx * sx) * s, y - 0.10 * f.nod
 
     def hair_volume(self):
-        """Hair as a volume behind and over the head: an ellipse above, a curtain with a rounded end below. Sets its picture."""
+        """Hair as a volume behind and over the head: an ellipse above, a rounded curtain below; and its picture."""
         f, y, V = self.f, self.y, self.V
-        self.length = length = f.hair_length * (1 - self.tied) * (1 - self.shaved)
+        length = f.hair_length * (1 - self.tied) * (1 - self.shaved)
         volume = (f.hair_volume * (1 - 0.7 * self.tied) + 0.45 * self.curly) * (1 - self.shaved)
         loose = _smooth(0.1, 0.5, length + 0.4 * self.curly)
+        self.over_ears = _smooth(0.12, 0.35, length + 0.35 * self.curly)
         hx = self.x + 0.10 * self.s - 0.06 * f.parting * np.maximum(-y, 0)
         wide = self.W + 0.025 + 0.02 * loose + volume * _mix(0.035, 0.11, loose) - 0.01 * self.shaved
-        high, end = 0.72 + 0.03 * (1 - self.shaved) + 0.13 * volume, _mix(0.16, 1.35, length)
+        high, end = 0.72 + 0.03 * (1 - self.shaved) + 0.13 * volume, _mix(0.06 + 0.12 * self.curly, 1.35, length)
         below = y > -0.02
         t = (y + 0.02) / np.where(below, end, high)
         t2, X = t * t, hx / wide
-        q = X * X + np.where(below, t2 * t2 * t2, t2) - 1
+        q = X * X + np.where(below, t2 * t2 * t2, t2 * (0.8 + 0.2 * t2)) - 1
         steep = np.where(below, 6 * t2 * t2 * t / end, 2 * t / high)
         sx = np.clip(X, -1, 1)
         U = sx * self.c - np.sqrt(1 - sx * sx) * self.s
-        fan = (U - 0.45 * f.parting) / (V + 1.9)
+        fan = (U - 0.5 * f.parting) / (V + 1.9)
         self.strands = 0.6 * _wave(5 * fan + 0.3 * _wave(0.9 * V + f.strands) + f.strands * 3) + 0.4 * _wave(
             11 * fan + 0.35 * _wave(1.7 * V + 2 * f.strands) + f.strands * 7)
         if self.curly.any():
-            direction = hx / (np.abs(hx) + np.abs(y + 0.1) + 1e-3) * np.where(y < -0.1, np.float32(1), np.float32(-1))
-            q += 0.10 * self.curly * (0.6 * _wave(3.2 * direction + 3 * f.strands + y) + 0.4 * _wave(5.3 * direction - 2.1 * y + f.strands))
-            curls = _wave(2.7 * U + 0.5 * _wave(1.9 * V + f.strands) + f.strands) * _wave(2.9 * V + 0.5 * _wave(1.7 * U + 2 * f.strands))
+            direction = hx / (np.abs(hx) + np.abs(y + 0.1) + 1e-3)                # around the head, without an angle
+            direction = np.where(y < -0.1, direction, np.where(hx > 0, 2 - direction, -2 - direction))
+            lumps = 0.6 * _wave(3.2 * direction + 3 * f.strands + y)
+            lumps = lumps + 0.4 * _wave(5.3 * direction - 2.1 * y + f.strands)
+            q += 0.10 * self.curly * lumps
+            curls = _wave(2.7 * U + 0.5 * _wave(1.9 * V + f.strands) + f.strands)
+            curls = curls * _wave(2.9 * V + 0.5 * _wave(1.7 * U + 2 * f.strands))
             self.strands = _mix(self.strands, 1.3 * curls, self.curly)
-        self.hair_d = q / np.sqrt(4 * X * X / (wide * wide) + steep * steep + 0.05)
+        self.hair_d = np.maximum(q / np.sqrt(4 * X * X / (wide * wide) + steep * steep + 0.05), y - end)
         light = self.lit(*self.slope(0.5 * np.sqrt(np.maximum(-q, 0) + 0.04)))
         band = _bump((V + 0.46 - 0.16 * U * U - 0.03 * self.strands) / 0.20) * (1 - 0.5 * self.curly)
-        tone = 0.46 + 0.60 * light + 0.11 * self.strands + 0.30 * band * (0.3 + 0.7 * light)
+        groove = _bump((U - 0.5 * f.parting) / 0.07) * _smooth(-0.3, -0.5, V) * (1 - self.curly) * (1 - self.tied)
+        tone = 0.46 + 0.60 * light + 0.11 * self.strands + 0.30 * band * (0.3 + 0.7 * light) - 0.22 * groove
         self.hair_picture = self.hair * tone + 0.05 * band * light * (1 - self.shaved)
         self.lay(self.hair_picture * 0.70, self.edge(self.hair_d) * (1 - self.shaved))
         if self.tied.any():
             radius = 0.15 + 0.08 * f.hair_volume
-            at, X, Y = self.around(0.25 * f.parting - 0.14 * self.s, -high - 0.02 + 0 * radius, radius + 0.05, radius + 0.05)
-            self.lay(self.hair_picture[(slice(None), *at)] * 0.95, self.edge(np.sqrt(X * X + Y * Y) - radius) * self.tied, at)
+            at, X, Y = self.around(0.25 * f.parting - 0.14 * self.s, -high - 0.02, radius + 0.05, radius + 0.05)
+            bun = self.edge(np.sqrt(X * X + Y * Y) - radius) * self.tied
+            self.lay(self.hair_picture[(slice(None), *at)] * 0.95, bun, at)
 
     def body(self):
         f = self.f
         rows = slice(None), slice(int(0.55 * self.size), None)
         bx, by, d = self.bx - 0.05 * self.s, self.by[rows], self.d[rows]
         wide = 0.26 + 0.02 * f.face_width + 0.025 * f.jaw + 0.12 * _smooth(0.7, 1.0, by)
-        light = self.lit(1.5 * bx / wide, np.float32(0.1)) * _mix(0.42, 1, _smooth(-0.02, 0.30, d - 0.08 * self.light[0] * bx))
+        chin_shadow = _mix(0.42, 1, _smooth(-0.02, 0.30, d - 0.08 * self.light[0] * bx))
+        light = self.lit(1.5 * bx / wide, np.float32(0.1)) * chin_shadow
         self.lay(_mix(self.deep, self.skin, light), self.edge(np.abs(bx) - wide), rows)
         opening = (1 - (bx / 0.33) ** 2 - ((by - 0.74) / 0.13) ** 2) * 0.08
-        shade = 0.84 + 0.05 * _wave(1.3 * bx + 0.7 * by + f.strands) + 0.25 * self.light[0] * bx - 0.22 * _smooth(-0.05, 0, opening)
+        shade = 0.84 + 0.05 * _wave(1.3 * bx + 0.7 * by + f.strands) + 0.25 * self.light[0] * bx
+        shade = shade - 0.22 * _smooth(-0.05, 0, opening)
         self.lay(_palette(_CLOTH, f.clothes) * shade, self.edge(np.maximum(0.77 + 0.32 * bx * bx - by, opening)), rows)
 
     def face(self):
         """Relief, light, blush, folds, and the shadow of the hair."""
         f, x, y, (lx, ly, lz) = self.f, self.x, self.y, self.light
         zero = 0 * f.turn
-        self.eye_x = 0.215 + 0.028 * f.eye_distance + 0.02 * f.face_width
+        self.eye_x = 0.215 + 0.034 * f.eye_distance + 0.02 * f.face_width
         self.eyes = {side: self.on_face(side * self.eye_x, -0.07, -0.03) for side in (-1, 1)}
-        self.nose_w, self.tip_y = 0.115 + 0.030 * f.nose, 0.235 + 0.025 * f.nose
+        self.nose_w, self.tip_y = 0.116 + 0.034 * f.nose, 0.220 + 0.032 * f.nose
         bx, by, _ = self.on_face(zero, -0.10, 0.01)
         self.tip = tx, ty, _ = self.on_face(zero, self.tip_y, 0.115 + 0.04 * f.nose)
-        self.mouth_at = mx, my, _ = self.on_face(zero, 0.445, 0.035)
+        self.mouth_at = mx, my, _ = self.on_face(zero, 0.435, 0.035)
 
         relief = _DEPTH * 1.05 * np.sqrt(np.maximum(-self.q, 0) + 0.03)
         at, X, Y = self.around((bx + tx) / 2, (by + ty) / 2, np.abs(tx - bx) / 2 + 0.3, (ty - by) / 2 + 0.15)
         X, Y = x[at], y[at]
-        w = np.clip((Y - by) / (ty - by), 0, 1)                                              # 0 at the root of the nose, 1 at its tip
+        w = np.clip((Y - by) / (ty - by), 0, 1)                         # 0 at the root of the nose, 1 at its tip
         ridge = _mix(bx, tx, w)
         left, right = (_mix(bx + k * 0.075, self.on_face(k * self.nose_w, self.tip_y)[0], w * w) for k in (-1, 1))
-        across = np.where(X < ridge, (ridge - X) / np.maximum(ridge - left, 0.03), (X - ridge) / np.maximum(right - ridge, 0.03))
-        relief[at] += (0.095 + 0.01 * f.nose) * (0.22 + 0.78 * w) * _bump(across) * _smooth(by - 0.12, by + 0.08, Y) * _smooth(
-            ty + 0.09, ty, Y)
+        across = (X - ridge) / np.where(X < ridge, np.maximum(ridge - left, 0.03), np.maximum(right - ridge, 0.03))
+        nose = (0.095 + 0.01 * f.nose) * (0.22 + 0.78 * w) * _bump(across)
+        relief[at] += nose * _smooth(by - 0.12, by + 0.08, Y) * _smooth(ty + 0.09, ty, Y)
         self.hill(relief, 0.022, tx, ty, 0.095, 0.09)
         for side, (ex, ey, ef) in self.eyes.items():
             self.hill(relief, -0.050, ex, ey - 0.01, 0.20 * ef + 0.02, 0.15)
@@ -309,11 +329,12 @@ class _Portraits:
             kx, ky, kf = self.on_face(side * 0.29, 0.20)
             self.hill(red, 0.32 + 0.5 * f.makeup, kx, ky, 0.24 * kf + 0.02, 0.20)
             at, X, Y = self.around(*self.on_face(side * 0.21, 0.37)[:2], 0.14, 0.17)
-            worn[at] += (0.06 + 0.20 * np.maximum(f.smile, 0) + 0.35 * f.age) * _bump((X - side * 0.25 * Y) / 0.05, Y / 0.17)
-            self.hill(worn, 0.35 * f.age, ex, ey + 0.105, 0.14 * ef, 0.035)
+            folds = 0.06 + 0.18 * np.maximum(f.smile, 0) + 0.50 * f.age
+            worn[at] += folds * _bump((X - side * 0.25 * Y) / 0.05, Y / 0.17)
+            self.hill(worn, 0.55 * f.age, ex, ey + 0.11, 0.15 * ef, 0.045)
         self.hill(red, 0.2, tx, ty, 0.13, 0.12)
         at, X, Y = self.around(bx, by - 0.27, 0.32, 0.14)
-        worn[at] += 0.30 * f.age * _bump(X / 0.32, Y / 0.14) * np.maximum(_wave((Y + 0.1 * X * X) * 10), 0)
+        worn[at] += 0.50 * f.age * _bump(X / 0.32, Y / 0.14) * np.maximum(_wave((Y + 0.1 * X * X) * 10), 0)
         picture = _mix(self.deep, self.skin * 1.03, shade) + (0.09 + 0.05 * f.skin) * gleam
         picture *= 1 - red * _rgb(-.02, .20, .22)
         picture += np.minimum(worn, 1) * (self.deep - picture)
@@ -322,47 +343,51 @@ class _Portraits:
         self.lay(picture, self.edge(self.d))
 
     def set_hairline(self):
-        """`crown`: distance to where the hair in front begins, negative in it; `cap` the same for the forehead alone."""
+        """`crown`: distance to where the hair in front begins, negative in it; `cap`: to that above the forehead."""
         f, U, V = self.f, self.U, self.V
-        free, off = 1 - f.fringe, np.abs(U - 0.45 * f.parting)
-        ragged = 0.035 * _mix(0.4, 1, f.fringe) * self.strands * (1 - self.tied) * (1 - self.shaved)
-        line = _mix(-0.46, -0.21, f.fringe) - 0.03 * self.tied + _mix(0.16, -0.02, f.fringe) * off * off + ragged
-        line = line - 0.06 * free * _bump(off / 0.25) * (1 - self.tied) + 0.75 * np.maximum(np.abs(U) - 0.72, 0)
+        free, off = (1 - f.fringe) * (1 - 0.6 * self.tied), np.abs(U - 0.5 * f.parting)
+        loose = (1 - self.tied) * (1 - self.shaved)
+        parted = -0.55 + 0.06 * self.tied + (0.16 * loose + 0.12 * off) * off
+        line = _mix(-0.22 - 0.02 * off * off, parted, free)
+        line = line + 0.03 * _mix(1, 0.4, free) * self.strands * loose + 0.75 * np.maximum(np.abs(U) - 0.72, 0)
         self.cap = (V - line) * 0.85
         sides = np.maximum(np.minimum((0.90 - np.abs(U)) * self.W, -self.d), 0.37 - np.abs(self.x - self.cx))
-        sides = np.maximum(sides, (V - _mix(-0.04, 2.0, _smooth(0.15, 0.4, self.length))) * 0.8)
+        sides = np.maximum(sides, (V - _mix(-0.04, 2.0, self.over_ears)) * 0.8)
         self.crown = np.minimum(self.cap, sides)
 
     def beard(self):
         f, (mx, my, mf), U, V = self.f, self.mouth_at, self.U, self.V
-        at, X, Y = self.around(0 * mx, 0.45 + 0 * mx, 0.7, 0.55)
-        u, strands = U[at], self.strands[at]
-        cover = _smooth(-0.05, 0.07, V[at] - 0.37 + 1.0 * np.maximum(np.abs(u) - 0.45, 0) + 0.015 * strands)
+        at, X, Y = self.around(0 * mx, 0.45 + 0 * mx, 0.7, 0.65)
+        u, v = U[at], V[at]
+        bristle = 0.6 * self.strands[at] + 0.4 * _wave(9 * u + 3 * f.strands) * _wave(8 * v + 0.6 * _wave(4 * u))
         X, Y = self.x[at] - mx, self.y[at] - my
+        cheek = np.maximum(0.36 - 0.6 * np.maximum(np.abs(u) - 0.5, 0) - 3 * np.maximum(np.abs(u) - 0.86, 0), 0.02)
+        cover = _smooth(-0.08, 0.10, v - cheek + 0.02 * bristle)
         cover = cover * (1 - np.minimum(1.7 * _bump(X / (0.21 * mf), (Y - 0.01) / 0.12), 1))
         cover = np.maximum(cover, np.minimum(1.5 * _bump(X / (0.25 * mf), (Y + 0.08 + 1.5 * X * X) / 0.075), 1))
-        cover = cover * _smooth(0.02, -0.02, self.d[at] - 0.045 * f.beard) * np.minimum(0.25 + 0.8 * f.beard, 0.93) * _smooth(0, 0.1, f.beard)
-        self.lay(self.hair * (0.50 + 0.45 * self.shade[at] + 0.10 * strands), cover * (0.92 + 0.08 * strands), at)
+        grown = np.minimum(0.22 + 0.85 * f.beard, 0.92) * _smooth(0, 0.1, f.beard)
+        cover = cover * _smooth(0.02, -0.02, self.d[at] - 0.05 * f.beard) * grown
+        self.lay(self.hair * (0.36 + 0.46 * self.shade[at] + 0.13 * bristle), cover * (0.90 + 0.10 * bristle), at)
 
     def mouth(self):
         f, (mx, my, mf), deep = self.f, self.mouth_at, self.deep
-        wide = (0.165 + 0.035 * f.mouth_width + 0.03 * np.maximum(f.smile, 0)) * _mix(1, mf, 0.8) * self.c
+        wide = (0.165 + 0.048 * f.mouth_width + 0.035 * np.maximum(f.smile, 0)) * _mix(1, mf, 0.8) * self.c
         at, X, Y = self.around(mx, my, wide * 1.25, 0.22)
         v = X / wide
         v2 = np.minimum(v * v, 1.5)
-        taper, full = np.maximum(1 - v2, 0), 1 + 0.35 * f.lips
-        line = 0.01 - np.where(f.smile > 0, 0.075 * f.smile, 0.045 * f.smile) * (v2 - 0.35)
+        taper, full = np.maximum(1 - v2, 0), 1 + 0.42 * f.lips
+        line = 0.01 - np.where(f.smile > 0, 0.085 * f.smile, 0.055 * f.smile) * (v2 - 0.35)
         gap = 0.075 * f.mouth_open * taper
         above, below = line - 0.3 * gap, line + 0.7 * gap
         upper = above - 0.050 * full * taper * (1 - 0.25 * _bump(v / 0.28)) - 0.004
         lower = below + 0.066 * full * np.sqrt(taper + 1e-4) * taper
-        blood = _mix(self.skin * _rgb(.90, .62, .58), _rgb(.70, .15, .20) * _mix(1.05, 0.75, f.skin), 0.05 + 0.75 * f.makeup)
+        rouge = _rgb(.70, .15, .20) * _mix(1.05, 0.75, f.skin)
+        blood = _mix(self.skin * _rgb(.90, .62, .58), rouge, 0.05 + 0.75 * f.makeup)
         shade = (0.64 + 0.42 * self.shade[at]) * (1 + 0.10 * _smooth(-0.03, 0.03, Y - line))
         gleam = 0.10 * _bump((v - 0.25 * self.light[0]) / 0.6, (Y - lower + 0.032 * full) / 0.03)
-        self.lay(blood * shade + gleam, self.edge(np.maximum(upper - Y, Y - lower)) * _smooth(1.1, 0.95, v2), at)
-        opened = self.edge(np.maximum(above - Y, Y - below)) * _smooth(0, 0.03, gap)
-        teeth = _smooth(0.75, 0.45, (Y - above) / (gap + 0.004)) * (1 - 0.4 * v2)
-        self.lay(_mix(_rgb(.28, .10, .10), _rgb(.95, .91, .87), teeth), opened, at)
+        self.lay(blood * shade + gleam, self.band(Y, upper, lower) * _smooth(1.1, 0.95, v2), at)
+        self.lay(_rgb(.28, .10, .10), self.band(Y, above, below), at)
+        self.lay(_rgb(.95, .91, .87) * (1 - 0.4 * v2), self.band(Y, above, above + 0.7 * gap), at)
         crease = np.clip(1 - np.abs(Y - line) / 0.030, 0, 1) * _smooth(1.2, 0.9, v2) * (1 - _smooth(0, 0.03, gap))
         corner = _bump((np.abs(v) - 1) / 0.22, (Y - line) / 0.045)
         self.lay(deep * 0.6, np.minimum(0.60 * crease + 0.42 * corner, 1), at)
@@ -378,32 +403,35 @@ class _Portraits:
 
     def eye(self, side):
         f, (ex, ey, ef), deep, (lx, *_) = self.f, self.eyes[side], self.deep, self.light
-        wide, high, squint = (0.122 + 0.014 * f.eye_size) * (0.25 + 0.75 * ef), 0.057 + 0.018 * f.eye_size, np.maximum(f.smile, 0)
+        wide, high = (0.122 + 0.014 * f.eye_size) * (0.25 + 0.75 * ef), 0.061 + 0.021 * f.eye_size
+        squint = np.maximum(f.smile, 0)
         at, X, Y = self.around(ex, ey, wide * 1.2, 0.2)
         v = X / wide
-        v2, Y = v * v, Y + 0.012 * side * v                                                    # outer corners are a little higher
+        v2, Y = v * v, Y + 0.012 * side * v                                        # outer corners are a little higher
         arch, shade = np.maximum(1 - v2, 0), self.shade[at]
         lid, floor = -high * np.sqrt(arch + 1e-4) * (0.55 + 0.45 * arch), high * (0.72 - 0.22 * squint) * arch
-        opening = self.edge(np.maximum(lid - Y, Y - floor)) * _smooth(1.1, 0.9, v2)
-        white = (0.92 - 0.30 * _smooth(0.035, -0.01, Y - lid) - 0.18 * v2) * (0.66 + 0.34 * shade)
+        opening = self.band(Y, lid, floor) * _smooth(1.1, 0.9, v2)
+        white = (0.90 - 0.30 * _smooth(0.035, -0.01, Y - lid) - 0.18 * v2) * (0.66 + 0.34 * shade)
         self.lay(white * _rgb(1, .965, .935), opening, at)
-        X = X - 0.042 * f.gaze * ef - 0.012 * self.s
+        X = X - 0.036 * f.gaze * ef - 0.012 * self.s
         r = np.sqrt((X / (0.30 + 0.70 * ef)) ** 2 + Y * Y)
-        ring = _mix(1.15, 0.55, _smooth(0.03, 0.066, r)) - 0.25 * _smooth(0.02, -0.05, Y)
+        ring = _mix(1.10, 0.50, _smooth(0.03, 0.066, r)) - 0.25 * _smooth(0.02, -0.05, Y)
         self.lay(_palette(_IRIS, f.eye_color) * ring, self.edge(r - 0.065) * opening, at)
         self.lay(np.float32(0.03), self.edge(r - 0.030) * opening, at)
         self.lay(np.float32(1), 0.85 * _bump((X - 0.030 * lx - 0.004) / 0.034, (Y + 0.024) / 0.034) * opening, at)
-        lash = np.clip(1.1 - np.abs(Y - lid + 0.006) / 0.028, 0, 1) * _smooth(1.25, 0.9, v2) * (0.87 + 0.13 * np.clip(side * v, -1, 1))
+        lash = np.clip(1.1 - np.abs(Y - lid + 0.006) / 0.028, 0, 1) * _smooth(1.25, 0.9, v2)
+        lash = lash * (0.87 + 0.13 * np.clip(side * v, -1, 1))
         self.lay(_mix(deep, np.float32(0.05), 0.7), 0.85 * lash, at)
         fold = np.clip(1 - np.abs(Y - lid + 0.054) / 0.028, 0, 1) * _smooth(1.3, 0.6, v2)
         under = np.clip(1 - np.abs(Y - floor - 0.012) / 0.028, 0, 1) * _smooth(1.2, 0.7, v2)
         self.lay(deep, 0.38 * fold + 0.28 * under, at)
-        bx, by, bf = self.on_face(side * (self.eye_x + 0.012), -0.25 - 0.035 * f.brow_height, 0.02)
+        bx, by, bf = self.on_face(side * (self.eye_x + 0.012), -0.258 - 0.043 * f.brow_height, 0.02)
         wide = 0.162 * (0.25 + 0.75 * bf)
         at, X, Y = self.around(bx, by, wide * 1.1, 0.13)
-        out = side * X / wide                                                                  # -1 at the inner end, 1 at the outer
-        middle = 0.030 * (out - 0.1) ** 2 - 0.010 - 0.030 * f.brow_angle * out
-        brow = _smooth(0.020, -0.020, np.abs(Y - middle) - 0.006 - 0.028 * _smooth(1.2, -0.2, out)) * _smooth(1.08, 0.7, out * out)
+        out = side * X / wide                                           # -1 at the inner end, 1 at the outer
+        middle = 0.030 * (out + 0.1) ** 2 - 0.010 - 0.045 * f.brow_angle * out
+        brow = _smooth(0.020, -0.020, np.abs(Y - middle) - 0.006 - 0.028 * _smooth(1.2, -0.2, out))
+        brow = brow * _smooth(1.08, 0.7, out * out)
         self.lay(self.hair * 0.62 + deep * 0.14, 0.74 * brow, at)
 
     def ear(self, side):
@@ -413,12 +441,13 @@ class _Portraits:
         at, X, Y = self.around(ax + side * 0.02, ay, wide * 1.3, 0.16)
         u, v = X / wide, Y / 0.13
         light = np.clip(0.52 + 0.38 * self.lit(1.2 * u, 0.3 * v) - 0.32 * _bump(u / 0.6, v / 0.6), 0, 1)
-        self.lay(_mix(self.deep, self.skin * _rgb(1, .94, .92), light), self.edge((np.sqrt(u * u + v * v) - 1) * 0.06) * _smooth(
-            -0.75, -0.2, facing), at)
+        seen = self.edge((np.sqrt(u * u + v * v) - 1) * 0.06) * _smooth(-0.75, -0.2, facing) * (1 - self.over_ears)
+        self.lay(_mix(self.deep, self.skin * _rgb(1, .94, .92), light), seen, at)
 
     def hair_in_front(self):
         hair = np.minimum(self.edge(self.hair_d), _smooth(0.016, -0.026, self.crown)) * (1 - self.shaved)
-        stubble = _smooth(0.06, -0.06, self.cap) * self.edge(np.maximum(self.hair_d, self.d)) * self.shaved * (0.15 + 0.45 * self.f.hair_volume)
+        stubble = _smooth(0.06, -0.06, self.cap) * self.edge(np.maximum(self.hair_d, self.d))
+        stubble = stubble * self.shaved * (0.15 + 0.45 * self.f.hair_volume)
         self.lay(self.hair_picture * (0.80 + 0.20 * _smooth(0.0, -0.08, self.crown)), hair + stubble)
 
     def spectacles(self):

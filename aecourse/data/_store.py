@@ -4,11 +4,13 @@ Everything arrives whole or not at all: files are written under a temporary name
 """
 
 import hashlib
+import http.client
 import os
 import shutil
 import tempfile
 import urllib.request
 import zipfile
+import zlib
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,12 +64,14 @@ def arriving(path):
     work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
     try:
         yield work / path.name
-        if path.is_dir():                                # another process was first: its folder is as good as ours
-            return
         if (work / path.name).is_file():
             with open(work / path.name, "rb+") as file:
                 os.fsync(file.fileno())
-        os.replace(work / path.name, path)
+        try:
+            os.replace(work / path.name, path)
+        except OSError:
+            if not path.is_dir():                        # else another process was first: its folder is as good as ours
+                raise
     finally:
         shutil.rmtree(work, ignore_errors=True)
 
@@ -80,14 +84,14 @@ def cached(name, make):
     path = folder() / "cache" / f"{name}.npz"
     if path.exists():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
-                return {key: arrays[key] for key in arrays.files}      # the zip's CRC is checked in reading
-        except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile) as error:
+            with np.load(path, allow_pickle=False) as file:
+                return {str(key): file[key] for key in file["keys"]}   # the zip's CRC is checked in reading
+        except (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
             print(f"{path.name} is damaged ({error}): making it again")
     arrays = make()
     try:
         with arriving(path) as temporary:
-            np.savez(temporary, **arrays)
+            np.savez(temporary, keys=list(arrays), **arrays)
     except OSError as error:
         print(f"{path.name} could not be kept ({error}): the data is right, but will be made again next time")
     return arrays
@@ -111,7 +115,7 @@ def download(url, path, *, sha256=None, md5=None, timeout=30):
             for algorithm, digest in (("sha256", sha256), ("md5", md5)):
                 if digest and checksum(temporary, algorithm) != digest:
                     raise DataError(f"the file that came is not the file that was meant (its {algorithm} differs)")
-    except (OSError, DataError) as error:
+    except (OSError, http.client.HTTPException, DataError) as error:
         raise DataError(f"could not download {url}: {error}") from error
     return Path(path)
 

@@ -1,4 +1,4 @@
-"""Faces: small colour portraits with known factors, or photographs."""
+"""Faces: small color portraits with known factors, or photographs."""
 
 import hashlib
 import io
@@ -23,19 +23,20 @@ _CELEBA_KEPT = 24_000                                     # of 202,599: as float
 def faces(split="train", source=None, *, size=64):
     """Colour portraits in which the face fills most of the frame.
 
-    split: "train" or "test". source: "drawn" (embedded: 10,000 and 2,000 painted portraits), "lfw", "celeba", the path of a folder of
-    images, or None: what `AECOURSE_DATA` says. size: pixels of a side.
-    Returns x, float32 (n, 3, size, size) in [0, 1], and factors, a dict of float32 tensors (n,): all of `FACTORS` for "drawn",
-    the 40 attributes for "celeba" if their list is there, else empty. Photographs are split by person ("lfw"), by the official
-    partition ("celeba" if its list is there), else by file name, 5 to 1.
-    Raises ValueError for an unknown split or source or a folder without images, DataError where the photographs cannot be had.
+    split: "train" or "test". source: "drawn" (embedded: 10,000 and 2,000 painted portraits), "lfw", "celeba", the path
+    of a folder of images, or None: what `AECOURSE_DATA` says. size: pixels of a side.
+    Returns x, float32 (n, 3, size, size) in [0, 1], and factors, a dict of float32 tensors (n,): all of `FACTORS` for
+    "drawn", the 40 attributes for "celeba" if their list is there, else empty. Photographs are split by person ("lfw"),
+    by the official partition ("celeba" if its list is there), else by file name, 5 to 1.
+    Raises ValueError for an unknown split or source or a folder without images, DataError for absent photographs.
     """
     if split not in _DRAWN:
         raise ValueError(f"data.faces: unknown split {split!r}. Known are 'train' and 'test'.")
     if not (isinstance(size, int) and size >= 8):
         raise ValueError(f"data.faces: size has to be a whole number of pixels, at least 8; given was {size!r}.")
     source = _store.choose("faces", source, "drawn", ("lfw", "celeba"))
-    x, factors, what = {"drawn": _drawn, "lfw": _lfw, "celeba": _celeba}.get(source, lambda *_: _folder(source, *_))(split, size)
+    known = {"drawn": _drawn, "lfw": _lfw, "celeba": _celeba}
+    x, factors, what = known[source](split, size) if source in known else _folder(source, split, size)
     _store.announce("faces", source, f"{len(x):,} {what}, {size}x{size} ({split})")
     return torch.from_numpy(x).float().div_(255), {name: torch.from_numpy(values) for name, values in factors.items()}
 
@@ -44,7 +45,8 @@ def draw_faces(factors, *, size=64):
     """Paint faces of these factors, so that one can be changed and all others held.
 
     factors: a dict, name in `FACTORS` -> number or (n,) array or tensor; what is missing is that of a neutral face.
-    Returns x, float32 (n, 3, size, size) in [0, 1]. Raises ValueError for an unknown name, unequal lengths or a value out of range.
+    Returns x, float32 (n, 3, size, size) in [0, 1].
+    Raises ValueError for an unknown name, unequal lengths or a value out of range.
     """
     if unknown := sorted(set(factors) - set(FACTORS)):
         raise ValueError(f"draw_faces: unknown factor {', '.join(map(repr, unknown))}. Known are {', '.join(FACTORS)}.")
@@ -55,7 +57,10 @@ def draw_faces(factors, *, size=64):
     for name, value in given.items():
         low, high = FACTORS[name].low, FACTORS[name].high
         if not ((value >= low) & (value <= high)).all():
-            raise ValueError(f"draw_faces: {name} has to be in [{low}, {high}]; given were {value.min():g} to {value.max():g}.")
+            raise ValueError(f"draw_faces: {name} has to be in [{low}, {high}]; "
+                             f"given were {value.min():g} to {value.max():g}.")
+        if name == "hair_style" and (value % 1).any():
+            raise ValueError(f"draw_faces: hair_style has to be a whole number: {FACTORS[name].meaning}.")
     n = max((len(value) for value in given.values()), default=1)
     whole = {name: np.broadcast_to(given.get(name, np.float32(factor.neutral)), n) for name, factor in FACTORS.items()}
     return torch.from_numpy(_portrait.render(whole, size)).float().div_(255)
@@ -72,13 +77,14 @@ def _drawn(split, size):
 
 
 def _lfw(split, size):
-    put = (f"put lfw_one_per_person.tar, or the folder 'lfw_funneled' with its folder per person, into {_store.folder()}")
-    tar, home = _store.find("lfw_one_per_person.tar"), _store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
+    put = f"put lfw_one_per_person.tar, or the folder 'lfw_funneled' with its folder per person, into {_store.folder()}"
+    tar = _store.find("lfw_one_per_person.tar")
+    home = _store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
     if not tar and not home:
         from sklearn.datasets import fetch_lfw_people
         home = _store.folder() / "lfw_home"
         try:
-            with _store.arriving(home) as temporary:                      # checksums are scikit-learn's; it also reads a few
+            with _store.arriving(home) as temporary:                      # scikit-learn verifies the checksum
                 fetch_lfw_people(data_home=temporary, funneled=True, min_faces_per_person=200, resize=0.2)
         except Exception as error:                                        # whatever the network and the host can do
             raise _store.missing("faces", put, f"LFW could not be downloaded: {error}") from error
@@ -93,7 +99,8 @@ def _lfw(split, size):
 
 def _celeba(split, size):
     home = _store.find("celeba") or _store.folder() / "celeba"
-    put = f"put CelebA's aligned images into {home / 'img_align_celeba'} (and list_attr_celeba.txt, list_eval_partition.txt beside it)"
+    put = (f"put CelebA's aligned images into {home / 'img_align_celeba'} "
+           "(and list_attr_celeba.txt, list_eval_partition.txt beside it)")
     if not home.exists():
         from torchvision.datasets import CelebA
         try:
@@ -105,7 +112,7 @@ def _celeba(split, size):
     pictures = _in_folder(home)
     if not pictures:
         raise _store.missing("faces", put, f"no image in {home}")
-    kept = list(pictures)[::-(-len(pictures) // _CELEBA_KEPT)]                            # evenly spread, to bound the memory
+    kept = list(pictures)[::-(-len(pictures) // _CELEBA_KEPT)]             # evenly spread, to bound the memory
     middle = lambda w, h: (w * 15 / 178, h * 35 / 218, w * 163 / 178, h * 183 / 218)
     x, names, note = _read("celeba", [pictures[k] for k in kept], {k: pictures[k] for k in kept}, middle, size)
     names = [PurePosixPath(name).name for name in names]
@@ -127,7 +134,7 @@ def _celeba(split, size):
 def _folder(path, split, size):
     pictures = _in_folder(path) if path.is_dir() else {}
     if not pictures:
-        raise ValueError(f"data.faces: {path} has to be a folder with .jpg or .png images in it, at any depth; there is none.")
+        raise ValueError(f"data.faces: {path} has to be a folder with .jpg or .png images in it; there is none.")
 
     def middle(w, h):
         side = min(w, h)
@@ -139,7 +146,7 @@ def _folder(path, split, size):
 
 
 def _by_name(names, split):
-    """Which of the names are of this split: a fixed hash sends one in six to the test set, whatever other names there are."""
+    """Which of the names are of this split: a fixed hash sends one in six to the test set, whatever else is there."""
     return np.array([(zlib.crc32(name.encode()) % 6 == 0) == (split == "test") for name in names], bool)
 
 
@@ -156,7 +163,7 @@ def _in_tar(path):
             members = [m for m in tar if m.isfile() and PurePosixPath(m.name).suffix.lower() in _IMAGES]
             for name in (m.name for m in members):
                 if name.startswith("/") or ".." in PurePosixPath(name).parts:
-                    raise _store.DataError(f"data.faces: {path} is not to be trusted: its member {name!r} points out of it.")
+                    raise _store.DataError(f"data.faces: {path} is not to be trusted: {name!r} points out of it.")
             return {m.name: io.BytesIO(tar.extractfile(m).read()) for m in sorted(members, key=lambda m: m.name)}
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _store.DataError(f"data.faces: {path} cannot be read as a tar ({error}): fetch it again.") from error
@@ -165,7 +172,7 @@ def _in_tar(path):
 def _read(kind, files, pictures, crop, size):
     """Pictures (name -> path or open file) as uint8 (n,3,size,size), cached by what `files` look like from outside.
 
-    crop(width, height) gives the box to keep. Returns the pixels, their names (n,), and a note on the files that are no images.
+    crop(width, height) gives the box to keep. Returns the pixels, their names (n,), and a note on unreadable files.
     """
     def one(item):
         try:
