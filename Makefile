@@ -36,7 +36,7 @@ $(READY): pyproject.toml
 	    echo "No $(VENV) could be made. On Debian and Ubuntu it needs a package: apt install python3-venv" >&2; exit 1; }
 ifneq ($(TORCH_INDEX),)
 	@$(BIN)/python -c '$(TORCH_LINES)' > $(VENV)/torch.txt
-	$(BIN)/python -m pip install --index-url "$(TORCH_INDEX)" -r $(VENV)/torch.txt
+	$(BIN)/python -m pip install --no-deps --index-url "$(TORCH_INDEX)" -r $(VENV)/torch.txt
 endif
 	$(BIN)/python -m pip install --editable '.[test]'
 	@$(BIN)/python -m pip check
@@ -47,7 +47,8 @@ endif
 # only, keeps its token and prints its address, for those without a browser. Jupyter has to be told that root is meant.
 lab: $(READY)
 	@JUPYTER_PATH="$(CURDIR)/$(VENV)/share/jupyter" JUPYTER_PREFER_ENV_PATH=1 $(BIN)/python -m jupyterlab \
-	    --ip=localhost $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) notebooks/00_start_here.ipynb
+	    --ip=localhost $$([ "$$(id -u)" -ne 0 ] || echo --allow-root) \
+	    --LabApp.default_url=/lab/tree/notebooks/00_start_here.ipynb
 
 test: $(READY)
 	$(BIN)/python -m pytest --every-notebook

@@ -14,7 +14,7 @@ from tqdm import tqdm
 from aecourse import _notebooks as notebooks
 from aecourse.claims import _show
 
-LEDGER = notebooks.ROOT / "LEDGER.json"                  # lesson -> source -> seed -> {"seconds", "claims"} or {"error"}
+LEDGER = notebooks.ROOT / "LEDGER.json"                  # lesson: source: seed: {"seconds", "claims"} or {"error"}
 FILES = {                                                # what shows that a source is here; the first is embedded
     "digits": {"strokes": (), "mnist": ("MNIST/raw",), "fashion-mnist": ("FashionMNIST/raw",)},
     "faces": {"drawn": (), "lfw": ("lfw_one_per_person.tar", "lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home"),
@@ -42,27 +42,14 @@ def lessons(args):
     return 0
 
 
-def measure(path, seed, source):
-    """One run for the ledger, in a process of its own."""
-    try:
-        _, claims, seconds = notebooks.execute(path, seed=seed, source=source)
-    except notebooks.NotebookError as error:
-        return {"error": str(error)}
-    for claim in claims:
-        claim["value"] = float(f"{claim['value']:.6g}")
-    keys = ("text", "value", "below", "above", "between", "unit", "holds")
-    return {"seconds": round(seconds, 1), "claims": [{key: claim[key] for key in keys} for claim in claims]}
-
-
 def ledger(args):
     """Measure every claim per seed and source, for LEDGER.json and LEDGER.md. Returns 1 if one does not hold."""
-    kept = json.loads(LEDGER.read_text()) if LEDGER.exists() else {"lessons": {}}
-    known = {(lesson, source, int(seed)) for lesson, source, seed, run in runs_of(kept) if "claims" in run and args.missing}
-    runs = [(path, source, seed) for path in notebooks.find(args.names) for source in args.sources for seed in args.seeds]
-    runs = [run for run in runs if (run[0].stem, *run[1:]) not in known]
+    done = {(*where,) for *where, run in runs_of(load()) if "claims" in run} if args.missing else set()
+    runs = [(path, source, seed) for path in notebooks.find(args.names) for source in args.sources
+            for seed in args.seeds if (path.stem, source, str(seed)) not in done]
     failures = []
     with ProcessPoolExecutor(args.jobs, mp_context=get_context("spawn")) as pool:
-        futures = {pool.submit(measure, path, seed, source): (path, source, seed) for path, source, seed in runs}
+        futures = {pool.submit(notebooks.measure, path, seed, source): (path, source, seed) for path, source, seed in runs}
         for future in (bar := tqdm(as_completed(futures), total=len(runs), unit="run", dynamic_ncols=True)):
             (path, source, seed), run = futures[future], future.result()
             where = f"{path.stem}, {source}, seed {seed}: "
@@ -71,19 +58,26 @@ def ledger(args):
             bad += [where + f"did not run\n{run['error']}"] if "error" in run else []
             bar.write("\n".join(bad) or where + f"{len(run['claims'])} claims hold, {run['seconds']} s")
             failures += bad
+            kept = load()                                # anew: another process may be measuring other lessons
             kept["lessons"].setdefault(path.stem, {}).setdefault(source, {})[str(seed)] = run
             kept["on"] = f"torch {version('torch')}, {os.cpu_count()} CPU cores"
-            notebooks.write(LEDGER, json.dumps(kept, indent=1, sort_keys=True))    # after each run, so that it survives
+            notebooks.write(LEDGER, json.dumps(kept, indent=1, sort_keys=True))
             notebooks.write(LEDGER.with_suffix(".md"), table(kept))
     print(f"{len(runs)} runs, and all claims hold." if not failures else
           f"\n{len(failures)} claims or runs failed:\n" + "\n".join(bad.split("\n")[0] for bad in failures))
     return 1 if failures else 0
 
 
+def load():
+    """What the ledger holds so far."""
+    return json.loads(LEDGER.read_text(encoding="utf-8")) if LEDGER.exists() else {"lessons": {}}
+
+
 def runs_of(kept):
     """All (lesson, source, seed, run) of the ledger, the lessons and the seeds in order, embedded before real."""
-    return [(lesson, source, seed, run) for lesson, sources in sorted(kept["lessons"].items())
-            for source, seeds in sorted(sources.items()) for seed, run in sorted(seeds.items(), key=lambda item: int(item[0]))]
+    runs = [(lesson, source, seed, run) for lesson, sources in kept["lessons"].items()
+            for source, seeds in sources.items() for seed, run in seeds.items()]
+    return sorted(runs, key=lambda run: (*run[:2], int(run[2])))
 
 
 def figure(row):
@@ -107,9 +101,9 @@ def shown(rows):
 
 def table(kept):
     """LEDGER.md as text: per lesson a row for each claim, a column for each seed and one for the real data."""
-    lines = ["# Ledger", "", "What the lessons claim, measured per seed on the embedded data, and on the real data from the "
-             f"smallest to the largest value; {kept['on']}. Made by `make ledger`, not by hand. A value that breaks its bound "
-             "is bold and ends in ✗."]
+    lines = ["# Ledger", "", "What the lessons claim, measured: per seed on the embedded data, smallest and largest "
+             f"value on the real data. On {kept['on']}; made by `make ledger`, not by hand. A value that breaks its "
+             "bound is bold and ends in ✗."]
     for lesson in sorted(kept["lessons"]):
         runs = [(source, seed, run) for name, source, seed, run in runs_of(kept) if name == lesson]
         seeds = [seed for source, seed, _ in runs if source == "embedded"]
@@ -141,7 +135,8 @@ def data(args):
     print(f"source in use (AECOURSE_DATA): {os.environ.get('AECOURSE_DATA', 'embedded')}")
     for kind, source, files in ((kind, *item) for kind, sources in FILES.items() for item in sources.items()):
         here = _store.find(*files)
-        print(f"  {kind:<14}{source:<15}" + (f"here: {here}" if here else "will be downloaded" if files else "embedded"))
+        state = f"here: {here}" if here else "will be downloaded" if files else "embedded"
+        print(f"  {kind:<14}{source:<15}{state}")
     return 0
 
 

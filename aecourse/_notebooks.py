@@ -1,6 +1,7 @@
 """The notebooks as files: executed from a fresh kernel, cleaned, checked, stored, and what they claim written down."""
 
 import ast
+import asyncio
 import json
 import os
 import re
@@ -8,6 +9,7 @@ import subprocess
 import tempfile
 import time
 from pathlib import Path
+from queue import Empty
 
 import nbformat
 from jupyter_client.kernelspec import KernelSpecManager
@@ -52,11 +54,27 @@ def parameters_cell(notebook):
     raise NotebookError("no cell is tagged `parameters`")
 
 
+def _look_often(channel):
+    """Have a channel look for messages once a second: what is sent to a widget can swallow a reply's waking call."""
+    get = channel.get_msg
+
+    async def get_msg(timeout=None):
+        end = time.monotonic() + (timeout or float("inf"))
+        while True:
+            try:
+                return await get(timeout=1)
+            except Empty:
+                if time.monotonic() > end:
+                    raise
+
+    channel.get_msg = get_msg
+
+
 def execute(path, *, seed=None, source=None, each_cell=lambda: None):
     """Run a notebook from a fresh kernel of this environment. Raises NotebookError with the cell and its traceback.
 
     With a `seed` or a `source`, a cell that sets them follows the parameters cell, and claims are recorded, not raised.
-    Returns the executed notebook, its claims (a list of dicts) and the seconds from the kernel's start to the last cell.
+    Returns the executed notebook, its claims (a list of dicts), and the seconds that kernel and cells took.
     """
     notebook = read(path)
     dropped = ("AECOURSE_DATA", "AECOURSE_LEDGER", "AECOURSE_CHECK_WIDGETS", "MPLBACKEND")
@@ -78,17 +96,36 @@ def execute(path, *, seed=None, source=None, each_cell=lambda: None):
         # no folder of kernels is searched: what is left is the kernel of the Python that runs this
         client.km.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
         client.km.kernel_name = "python3"
-        began = time.perf_counter()
-        try:
-            with client.setup_kernel(env=env, stderr=subprocess.DEVNULL):
+        index, seconds = 0, 0.
+
+        async def run():                                 # one event loop for all cells: replies get lost between two
+            nonlocal index, seconds
+            began = time.perf_counter()
+            async with client.async_setup_kernel(env=env, stderr=subprocess.DEVNULL):
+                _look_often(client.kc.shell_channel)
                 for index, cell in enumerate(notebook.cells):
-                    client.execute_cell(cell, index)
+                    await client.async_execute_cell(cell, index)
                     each_cell()
                 seconds = time.perf_counter() - began
+
+        try:
+            asyncio.run(run())
         except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
             raise NotebookError(f"{path.name}, cell {index}:\n{error}") from None
         claims = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
     return notebook, claims, seconds
+
+
+def measure(path, seed, source):
+    """One run for the ledger, in a process of its own."""
+    try:
+        _, claims, seconds = execute(path, seed=seed, source=source)
+    except NotebookError as error:
+        return {"error": str(error)}
+    for claim in claims:
+        claim["value"] = float(f"{claim['value']:.6g}")
+    keys = ("text", "value", "below", "above", "between", "unit", "holds")
+    return {"seconds": round(seconds, 1), "claims": [{key: claim[key] for key in keys} for claim in claims]}
 
 
 def clean(notebook):

@@ -46,7 +46,8 @@ def images(x, *, columns=None, labels=None, title=None, scale=None, ax=None):
     for i, image in enumerate(x):
         r, c = divmod(i, columns)
         canvas[r * (height + gap):, c * (width + gap):][:height, :width] = image.transpose(1, 2, 0)
-    ax = ax if ax is not None else _axes(figsize=(min(9.5, 0.2 + columns * 0.85), 0.35 + rows * 0.85 * height / width))
+    side = min(0.85, (9.3 - 1.2 * bool(labels)) / columns)                 # inches per image; labels take room beside them
+    ax = ax if ax is not None else _axes(figsize=(min(9.5, 0.2 + columns * 0.85), 0.4 + rows * side * height / width))
     ax.imshow(canvas if channels == 3 else canvas[..., 0], vmin=0, vmax=1, cmap="gray", interpolation="nearest")
     ax.set_xticks([])
     ax.set_yticks([(r + 0.5) * (height + gap) for r in range(rows)] if labels else [], labels or None)
@@ -145,7 +146,7 @@ def bars(values, *, unit="", highlight=None, best=None, title=None, ax=None):
         ax.barh(row, number, color=BLUE if highlight is None or name in highlight else "#b9c4cc", height=0.7)
         if hasattr(value, "low"):
             ax.plot([value.low, value.high], [row, row], color=BLACK, linewidth=1.5)
-        ax.annotate(f" {number:.4g}", (max(number, getattr(value, "high", number)), row), va="center", fontsize=9)
+        ax.annotate(f" {number:.4g}", (max(0, number, getattr(value, "high", number)), row), va="center", fontsize=9)
     ax.set_yticks(range(len(values)), values.keys())
     ax.invert_yaxis()
     ax.set_xlabel(unit + {"high": " (higher is better)", "low": " (lower is better)"}.get(best, ""))
