@@ -6,6 +6,7 @@ titles as alternative text, for those who listen to it.
 
 import base64
 import textwrap
+from functools import partial
 from io import BytesIO
 
 import matplotlib as mpl
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyBboxPatch, Polygon
+from PIL import Image
 
 BLACK, ORANGE, SKY, GREEN, YELLOW, BLUE, RED, PINK, GRAY = COLORS = (
     "#222222", "#e69f00", "#56b4e9", "#009e73", "#e0c000", "#0072b2", "#d55e00", "#cc79a7", "#8c8c8c")
@@ -208,10 +210,16 @@ def _alt(figure):
     return figure.get_label() or ". ".join(t.replace("\n", " ") for t in titles if t) or "figure without a title"
 
 
-def _with_alt(figure):
-    buffer = BytesIO()
+def _with_alt(figure, kind="png"):
+    """The figure as a small file of the kind that suits it: a chart as PNG of 256 colors, a grid of color pictures as JPEG."""
+    buffer, small = BytesIO(), BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi)
-    return base64.b64encode(buffer.getvalue()).decode(), {"alt": _alt(figure)}
+    photographic = len(buffer.getvalue()) > 60_000
+    if photographic == (kind == "jpeg"):
+        image = Image.open(buffer).convert("RGB")
+        image = image if photographic else image.quantize(256, dither=Image.Dither.NONE)
+        image.save(small, kind, quality=75, optimize=True)
+        return base64.b64encode(small.getvalue()).decode(), {"alt": _alt(figure)}
 
 
 def _tell_ipython():
@@ -221,7 +229,8 @@ def _tell_ipython():
         return
     if get_ipython() is not None:
         import matplotlib_inline.backend_inline              # noqa: F401  its own formatter first, ours after
-        get_ipython().display_formatter.formatters["image/png"].for_type(Figure, _with_alt)
+        for kind in ("png", "jpeg"):
+            get_ipython().display_formatter.formatters[f"image/{kind}"].for_type(Figure, partial(_with_alt, kind=kind))
 
 
 _tell_ipython()

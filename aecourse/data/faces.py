@@ -5,7 +5,7 @@ import io
 import tarfile
 import zlib
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 import torch
@@ -21,7 +21,7 @@ _CELEBA_KEPT = 24_000                                     # of 202,599: as float
 
 
 def faces(split="train", source=None, *, size=64):
-    """Colour portraits in which the face fills most of the frame.
+    """Color portraits in which the face fills most of the frame.
 
     split: "train" or "test". source: "drawn" (embedded: 10,000 and 2,000 painted portraits), "lfw", "celeba", the path
     of a folder of images, or None: what `AECOURSE_DATA` says. size: pixels of a side.
@@ -50,18 +50,19 @@ def draw_faces(factors, *, size=64):
     """
     if unknown := sorted(set(factors) - set(FACTORS)):
         raise ValueError(f"draw_faces: unknown factor {', '.join(map(repr, unknown))}. Known are {', '.join(FACTORS)}.")
-    given = {name: np.atleast_1d(np.asarray(value, np.float32)) for name, value in factors.items()}
-    if any(value.ndim > 1 for value in given.values()) or len({len(value) for value in given.values()} - {1}) > 1:
-        raise ValueError("draw_faces: every factor has to be a number or (n,), with the same n; given were "
-                         + ", ".join(f"{name} {value.shape}" for name, value in given.items()))
+    given = {name: np.asarray(value, np.float32) for name, value in factors.items()}
+    try:
+        n, = np.broadcast_shapes((1,), *(value.shape for value in given.values()))
+    except ValueError:
+        shapes = ", ".join(f"{name} {value.shape}" for name, value in given.items())
+        raise ValueError(f"draw_faces: every factor has to be a number or (n,), with the same n; given were {shapes}")
     for name, value in given.items():
-        low, high = FACTORS[name].low, FACTORS[name].high
+        low, high, meaning, *_ = FACTORS[name]
         if not ((value >= low) & (value <= high)).all():
             raise ValueError(f"draw_faces: {name} has to be in [{low}, {high}]; "
                              f"given were {value.min():g} to {value.max():g}.")
         if name == "hair_style" and (value % 1).any():
-            raise ValueError(f"draw_faces: hair_style has to be a whole number: {FACTORS[name].meaning}.")
-    n = max((len(value) for value in given.values()), default=1)
+            raise ValueError(f"draw_faces: hair_style has to be a whole number: {meaning}.")
     whole = {name: np.broadcast_to(given.get(name, np.float32(factor.neutral)), n) for name, factor in FACTORS.items()}
     return torch.from_numpy(_portrait.render(whole, size)).float().div_(255)
 
@@ -71,58 +72,44 @@ def _drawn(split, size):
         factors = _portrait.sample(_DRAWN[split], np.random.default_rng([7, list(_DRAWN).index(split)]))
         return {"x": _portrait.render(factors, size), **factors}
 
-    version = _store.checksum(_portrait.__file__)[:8]                     # another painter, another cache
-    arrays = _store.cached(f"faces-drawn-{version}-{split}-{size}", make)
+    arrays = _store.cached(f"faces-drawn-{_portrait.VERSION}-{split}-{size}", make)
     return arrays.pop("x"), arrays, f"painted portraits with {len(arrays)} known factors"
 
 
 def _lfw(split, size):
-    put = f"put lfw_one_per_person.tar, or the folder 'lfw_funneled' with its folder per person, into {_store.folder()}"
-    tar = _store.find("lfw_one_per_person.tar")
-    home = _store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
-    if not tar and not home:
+    def fetch(folder):                                                    # scikit-learn verifies the checksum
         from sklearn.datasets import fetch_lfw_people
-        home = _store.folder() / "lfw_home"
-        try:
-            with _store.arriving(home) as temporary:                      # scikit-learn verifies the checksum
-                fetch_lfw_people(data_home=temporary, funneled=True, min_faces_per_person=200, resize=0.2)
-        except Exception as error:                                        # whatever the network and the host can do
-            raise _store.missing("faces", put, f"LFW could not be downloaded: {error}") from error
-    pictures = _in_tar(tar) if tar else _in_folder(home)
-    if not pictures:
-        raise _store.missing("faces", put, f"no image in {tar or home}")
-    middle = lambda w, h: (w * 61 / 250, h * 61 / 250, w * 189 / 250, h * 189 / 250)      # the face of a 250x250 frame
-    x, names, note = _read("lfw", [tar] if tar else pictures.values(), pictures, middle, size)
-    keep = _by_name((PurePosixPath(name).parent.name for name in names), split)           # no person is in both
-    return x[keep], {}, f"photographs of {len({PurePosixPath(name).parent for name in names[keep]}):,} people{note}"
+        fetch_lfw_people(data_home=folder, funneled=True, min_faces_per_person=200, resize=0.2)
+
+    put = f"put lfw_one_per_person.tar, or the folder 'lfw_funneled' with its folder per person, into {_store.folder()}"
+    place = (_store.find("lfw_one_per_person.tar") or _store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
+             or _store.folder() / "lfw_home")
+    pictures = _photographs("LFW", place, put, fetch)
+    x, names, note = _read("lfw", place, pictures, lambda w, h: (w * 128 / 250, h * 128 / 250), size)
+    people = np.array([PurePosixPath(name).parent.name for name in names])
+    keep = _by_name(people, split)                                        # no person is in both
+    return x[keep], {}, f"photographs of {len(set(people[keep])):,} people{note}"
 
 
 def _celeba(split, size):
+    def fetch(folder):
+        from torchvision.datasets import CelebA
+        CelebA(folder.parent, split="all", download=True)
+        (folder / "img_align_celeba.zip").unlink(missing_ok=True)
+
     home = _store.find("celeba") or _store.folder() / "celeba"
     put = (f"put CelebA's aligned images into {home / 'img_align_celeba'} "
            "(and list_attr_celeba.txt, list_eval_partition.txt beside it)")
-    if not home.exists():
-        from torchvision.datasets import CelebA
-        try:
-            with _store.arriving(home) as temporary:
-                CelebA(temporary.parent, split="all", download=True)
-                (temporary / "img_align_celeba.zip").unlink(missing_ok=True)
-        except Exception as error:                                        # its host refuses in many ways
-            raise _store.missing("faces", put, f"CelebA could not be downloaded: {error}") from error
-    pictures = _in_folder(home)
-    if not pictures:
-        raise _store.missing("faces", put, f"no image in {home}")
+    pictures = _photographs("CelebA", home, put, fetch)
     kept = list(pictures)[::-(-len(pictures) // _CELEBA_KEPT)]             # evenly spread, to bound the memory
-    middle = lambda w, h: (w * 15 / 178, h * 35 / 218, w * 163 / 178, h * 183 / 218)
-    x, names, note = _read("celeba", [pictures[k] for k in kept], {k: pictures[k] for k in kept}, middle, size)
+    middle = lambda w, h: (w * 148 / 178, h * 148 / 218)
+    x, names, note = _read("celeba", home, {k: pictures[k] for k in kept}, middle, size)
     names = [PurePosixPath(name).name for name in names]
     part, attributes = home / "list_eval_partition.txt", home / "list_attr_celeba.txt"
+    keep, factors = _by_name(names, split), {}
     if part.exists():
         known = dict(line.split() for line in part.read_text().splitlines() if line.strip())
         keep = np.array([{"train": "0", "test": "2"}[split] == known.get(name) for name in names])
-    else:
-        keep = _by_name(names, split)
-    factors = {}
     if attributes.exists():
         _, header, *lines = attributes.read_text().splitlines()
         rows = {name: values for name, *values in map(str.split, lines)}
@@ -132,17 +119,11 @@ def _celeba(split, size):
 
 
 def _folder(path, split, size):
-    pictures = _in_folder(path) if path.is_dir() else {}
+    pictures = _in_folder(path)
     if not pictures:
         raise ValueError(f"data.faces: {path} has to be a folder with .jpg or .png images in it; there is none.")
-
-    def middle(w, h):
-        side = min(w, h)
-        return (w - side) / 2, (h - side) / 2, (w + side) / 2, (h + side) / 2
-
-    x, names, note = _read("folder", pictures.values(), pictures, middle, size)
-    keep = _by_name(names, split)
-    return x[keep], {}, f"images{note}"
+    x, names, note = _read("folder", path, pictures, lambda w, h: (min(w, h), min(w, h)), size)
+    return x[_by_name(names, split)], {}, f"images{note}"
 
 
 def _by_name(names, split):
@@ -150,9 +131,23 @@ def _by_name(names, split):
     return np.array([(zlib.crc32(name.encode()) % 6 == 0) == (split == "test") for name in names], bool)
 
 
+def _photographs(title, place, put, fetch):
+    """Name -> image file in the folder or tar `place`; where it is absent, `fetch(folder)` downloads it."""
+    if not place.exists():
+        try:
+            with _store.arriving(place) as temporary:
+                fetch(temporary)
+        except Exception as error:                                        # whatever the network and the host can do
+            raise _store.missing("faces", put, f"{title} could not be downloaded: {error}") from error
+    pictures = _in_tar(place) if place.is_file() else _in_folder(place)
+    if not pictures:
+        raise _store.missing("faces", put, f"no image in {place}")
+    return pictures
+
+
 def _in_folder(folder):
     """Name -> path of the images at any depth, in the order of their names."""
-    paths = [p for p in Path(folder).rglob("*") if p.suffix.lower() in _IMAGES and p.is_file()]
+    paths = [p for p in folder.rglob("*") if p.suffix.lower() in _IMAGES and p.is_file()]
     return {p.relative_to(folder).as_posix(): p for p in sorted(paths)}
 
 
@@ -160,28 +155,30 @@ def _in_tar(path):
     """Name -> file in memory of a tar's images. Nothing is unpacked to disk."""
     try:
         with tarfile.open(path) as tar:
-            members = [m for m in tar if m.isfile() and PurePosixPath(m.name).suffix.lower() in _IMAGES]
-            for name in (m.name for m in members):
-                if name.startswith("/") or ".." in PurePosixPath(name).parts:
-                    raise _store.DataError(f"data.faces: {path} is not to be trusted: {name!r} points out of it.")
-            return {m.name: io.BytesIO(tar.extractfile(m).read()) for m in sorted(members, key=lambda m: m.name)}
+            members = {m.name: m for m in tar if m.isfile() and PurePosixPath(m.name).suffix.lower() in _IMAGES}
+            if out := [name for name in members if name.startswith("/") or ".." in PurePosixPath(name).parts]:
+                raise _store.DataError(f"data.faces: {path} is not to be trusted: {out[0]!r} points out of it.")
+            return {name: io.BytesIO(tar.extractfile(members[name]).read()) for name in sorted(members)}
     except (tarfile.TarError, EOFError, OSError) as error:
         raise _store.DataError(f"data.faces: {path} cannot be read as a tar ({error}): fetch it again.") from error
 
 
-def _read(kind, files, pictures, crop, size):
-    """Pictures (name -> path or open file) as uint8 (n,3,size,size), cached by what `files` look like from outside.
+def _read(kind, place, pictures, part, size):
+    """Pictures (name -> path or open file) as uint8 (n,3,size,size), cached by what the files look like from outside.
 
-    crop(width, height) gives the box to keep. Returns the pixels, their names (n,), and a note on unreadable files.
+    part(width, height) gives width and height of the middle to keep. Returns the pixels, their names (n,), and a note
+    on unreadable files.
     """
     def one(item):
+        name, file = item
         try:
-            with Image.open(item[1]) as image:
-                box = crop(*image.size)
+            with Image.open(file) as image:
+                (w, h), (dx, dy) = image.size, part(*image.size)
+                box = (w - dx) / 2, (h - dy) / 2, (w + dx) / 2, (h + dy) / 2
                 small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box=box)      # antialiased
-            return item[0], np.asarray(small).transpose(2, 0, 1), ""
+            return name, np.asarray(small).transpose(2, 0, 1), ""
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            return item[0], None, f"{item[0]} ({error})"
+            return name, None, f"{name} ({error})"
 
     def make():
         with ThreadPoolExecutor(2) as pool:
@@ -190,9 +187,10 @@ def _read(kind, files, pictures, crop, size):
         return {"x": np.array([pixels for _, pixels in good], np.uint8).reshape(-1, 3, size, size),
                 "names": np.array([name for name, _ in good], str), "broken": np.array([b for *_, b in done if b], str)}
 
+    files = [place] if place.is_file() else pictures.values()
     stats = "".join(f"{path}|{path.stat().st_size}|{path.stat().st_mtime_ns}\n" for path in files)
     arrays = _store.cached(f"faces-{kind}-{hashlib.sha256(stats.encode()).hexdigest()[:12]}-{size}", make)
-    broken = [str(b) for b in arrays["broken"]]
+    broken = arrays["broken"].tolist()
     if not len(arrays["names"]):
         raise ValueError(f"data.faces: none of the {len(broken)} images can be read, the first being {broken[0]}.")
     for name in broken[:5]:
