@@ -103,7 +103,8 @@ def table(kept):
     """LEDGER.md as text: per lesson a row for each claim, a column for each seed and one for the real data."""
     lines = ["# Ledger", "", "What the lessons claim, measured: per seed on the embedded data, smallest and largest "
              f"value on the real data. On {kept['on']}; made by `make ledger`, not by hand. A value that breaks its "
-             "bound is bold and ends in ✗."]
+             "bound is bold and ends in ✗. The seconds are those of runs that may have shared the machine: a lesson's "
+             "time alone stands in its header."]
     for lesson in sorted(kept["lessons"]):
         runs = [(source, seed, run) for name, source, seed, run in runs_of(kept) if name == lesson]
         seeds = [seed for source, seed, _ in runs if source == "embedded"]

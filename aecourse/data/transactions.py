@@ -58,7 +58,7 @@ def transactions(split="train", source=None):
 # numbers and a category with so few causes lie near a curved sheet: a fraud can get each number right and be off it.
 
 CATEGORIES = {   # median price, its elasticity to wealth (Engel's law: food hardly grows with wealth, leisure more than
-    # wealth itself), how many km beside the customer's way, and when, in own hours: bumps of (centre, spread, weight)
+    # wealth itself), how many km beside the customer's way, and when, in own hours: bumps of (center, spread, weight)
     #               price  elast. km   on a working day                    on a weekend
     "transport":    (4.0,  -0.2,  2.0, ((7.8, 0.7, 3), (17.8, 0.9, 2)),    ((14.0, 4.0, 1),)),
     "groceries":    (32.0,  0.1,  1.2, ((18.4, 1.1, 4),),                  ((10.5, 1.5, 4),)),
