@@ -21,6 +21,9 @@ FILES = {                                                # what shows that a sou
               "celeba": ("celeba",)},
     "transactions": {"simulated": (), "ulb": ("creditcard.csv", "creditcard.csv.gz", "creditcard_sample.csv",
                                               "creditcard_sample.csv.gz", "cache/transactions_ulb_openml.npz")},
+    "speech": {"synthesised": (), "fsdd": ("fsdd.tar.xz", "fsdd.tar.gz", "free-spoken-digit-dataset-1.0.10.tar.gz",
+                                           "free-spoken-digit-dataset")},
+    "noises": {"synthesised": (), "recorded": ("noise/running_tap.wav",)},
 }
 
 
@@ -141,6 +144,22 @@ def data(args):
     return 0
 
 
+def compare(args):
+    """Measure every kind of autoencoder on the same digits, for COMPARISON.json and COMPARISON.md, which the last lesson shows."""
+    from aecourse import comparison
+    kept = json.loads(comparison.STORED.read_text(encoding="utf-8")) if comparison.STORED.exists() else {}
+    for source, seed in ((source, seed) for source in map(comparison.resolve, args.sources) for seed in args.seeds):
+        bench, rows = comparison.Bench(seed, source), {}
+        for name in (bar := tqdm(comparison.KINDS, desc=f"{source}, seed {seed}", dynamic_ncols=True)):
+            rows[name] = {key: value and float(f"{value:.6g}") for key, value in bench.measure(name).items()}
+            bar.set_postfix_str(name)
+        kept.setdefault(str(source), {})[str(seed)] = {"floor": float(f"{bench.floor():.6g}"), "rows": rows}
+        notebooks.write(comparison.STORED, json.dumps(kept, indent=1, sort_keys=False))
+        notebooks.write(comparison.STORED.with_suffix(".md"), comparison.page(kept))
+    print(comparison.page(kept))
+    return 0
+
+
 def seeds(text):
     """ "0-4" or "0,2,3" as a list of whole numbers."""
     if not re.fullmatch(r"\d+(-\d+)?(,\d+(-\d+)?)*", text):
@@ -166,6 +185,11 @@ def main(argv=None):
     command.add_argument("--jobs", type=int, default=1, help="runs at a time; with more than one the times mean little")
     command.add_argument("--missing", action="store_true", help="only what the ledger does not have yet")
     command.set_defaults(run=ledger)
+    command = commands.add_parser("compare", help="put every kind of autoencoder on the same data, write COMPARISON.md")
+    command.add_argument("--seeds", type=seeds, default=[0, 1, 2], help="0-2 (the default), or 0,2,3")
+    command.add_argument("--sources", type=lambda text: text.split(","), default=["embedded", "real"],
+                         help="embedded,real (the default)")
+    command.set_defaults(run=compare)
     commands.add_parser("data", help="list where data is looked for and what is here").set_defaults(run=data)
     args = parser.parse_args(argv)
     try:

@@ -153,6 +153,17 @@ def frechet(features_a, features_b):
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * cross))
 
 
+def energy_distance(a, b):
+    """Energy distance between two sets of points `(n, d)` and `(m, d)`: `2 E|a - b| - E|a - a'| - E|b - b'|` (Szekely and Rizzo 2013).
+
+    0 only for equal distributions, in units of the points. The means run over all pairs, a point with itself among them, so two
+    samples of one distribution give a little more than 0: compare with what they give.
+    """
+    if a.ndim != 2 or b.ndim != 2 or a.shape[1] != b.shape[1]:
+        raise ValueError(f"energy_distance wants two sets of points (n, d) and (m, d), got {tuple(a.shape)} and {tuple(b.shape)}")
+    return float(2 * torch.cdist(a, b).mean() - torch.cdist(a, a).mean() - torch.cdist(b, b).mean())
+
+
 # -- sounds ----------------------------------------------------------------------------------------------------------------------
 
 

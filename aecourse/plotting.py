@@ -6,7 +6,6 @@ titles as alternative text, for those who listen to it.
 
 import base64
 import textwrap
-from functools import partial
 from io import BytesIO
 
 import matplotlib as mpl
@@ -200,7 +199,7 @@ def _axes(figsize=None):
 def _named(ax, title):
     if title:                                            # about 11 bold letters an inch; an axes of a grid has its part of the width
         inches = ax.figure.get_figwidth() * (ax.get_position().width if len(ax.figure.axes) > 1 else 1)
-        ax.set_title(textwrap.fill(title, max(20, int(11 * inches))))
+        ax.set_title(textwrap.fill(title, max(20, int(11 * inches))), wrap=True)      # and never past the figure's edge
     return ax
 
 
@@ -210,16 +209,16 @@ def _alt(figure):
     return figure.get_label() or ". ".join(t.replace("\n", " ") for t in titles if t) or "figure without a title"
 
 
-def _with_alt(figure, kind="png"):
+def _with_alt(figure):
     """The figure as a small file of the kind that suits it: a chart as PNG of 256 colors, a grid of color pictures as JPEG."""
     buffer, small = BytesIO(), BytesIO()
     figure.savefig(buffer, format="png", dpi=figure.dpi)
     photographic = len(buffer.getvalue()) > 60_000
-    if photographic == (kind == "jpeg"):
-        image = Image.open(buffer).convert("RGB")
-        image = image if photographic else image.quantize(256, dither=Image.Dither.NONE)
-        image.save(small, kind, quality=75, optimize=True)
-        return base64.b64encode(small.getvalue()).decode(), {"alt": _alt(figure)}
+    image = Image.open(buffer).convert("RGB")
+    image = image if photographic else image.quantize(256, dither=Image.Dither.NONE)
+    image.save(small, "jpeg" if photographic else "png", quality=75, optimize=True)
+    kind = "image/jpeg" if photographic else "image/png"
+    return {kind: base64.b64encode(small.getvalue()).decode()}, {kind: {"alt": _alt(figure)}}
 
 
 def _tell_ipython():
@@ -229,8 +228,9 @@ def _tell_ipython():
         return
     if get_ipython() is not None:
         import matplotlib_inline.backend_inline              # noqa: F401  its own formatter first, ours after
-        for kind in ("png", "jpeg"):
-            get_ipython().display_formatter.formatters[f"image/{kind}"].for_type(Figure, partial(_with_alt, kind=kind))
+        formatter = get_ipython().display_formatter
+        formatter.mimebundle_formatter.for_type(Figure, _with_alt)
+        formatter.formatters["image/png"].for_type(Figure, lambda figure: None)       # drawn once, by the line above
 
 
 _tell_ipython()

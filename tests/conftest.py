@@ -10,7 +10,7 @@ import aecourse  # noqa: F401  (before torch, as in the lessons)
 import matplotlib
 import nbformat
 
-NOTEBOOKS = 5                                            # how many lessons there are; each of them has to be executed
+NOTEBOOKS = 14                                           # how many lessons there are; each of them has to be executed
 
 ROOT = Path(__file__).resolve().parents[1]
 OFFLINE = str(ROOT / "tests" / "offline")

@@ -190,6 +190,6 @@ def test_what_cannot_be_drawn_is_told(draw):
 
 def test_figures_in_a_notebook_carry_their_titles_as_alternative_text():
     ax = plotting.images(torch.rand(2, 1, 8, 8), title="Two gray squares")
-    png, metadata = plotting._with_alt(ax.figure)
-    assert metadata == {"alt": "Two gray squares"} and png.startswith("iVBOR")
+    drawn, metadata = plotting._with_alt(ax.figure)
+    assert metadata == {"image/png": {"alt": "Two gray squares"}} and drawn["image/png"].startswith("iVBOR")
     assert os.environ.get("AECOURSE_LEDGER") is None

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from scipy.linalg import subspace_angles
+from scipy.stats import energy_distance
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
@@ -102,6 +103,17 @@ def test_frechet_of_normals_is_the_closed_form():
     a, b = rng.normal(size=(200_000, 2)), 1 + 2 * rng.normal(size=(200_000, 2))
     assert metrics.frechet(a, b) == pytest.approx(2 * 1 + 2 * (2 - 1) ** 2, rel=0.02)      # |mu|^2 + sum (s_a - s_b)^2
     assert metrics.frechet(a, a) == pytest.approx(0, abs=1e-6)
+
+
+def test_energy_distance_is_scipys_and_tells_apart_what_moments_do_not():
+    a, b = torch.randn(300, dtype=torch.float64), 1 + torch.randn(200, dtype=torch.float64)
+    assert metrics.energy_distance(a[:, None], b[:, None]) == pytest.approx(energy_distance(a, b) ** 2)      # scipy's is the root
+    assert metrics.energy_distance(a[:, None], a[:, None]) == pytest.approx(0, abs=1e-9)
+    g = torch.Generator().manual_seed(0)
+    normal, again, coins = torch.randn(500, 3, generator=g), torch.randn(500, 3, generator=g), torch.randn(500, 3, generator=g).sign()
+    assert metrics.energy_distance(normal, coins) > 5 * metrics.energy_distance(normal, again) > 0           # same mean, same variance
+    with pytest.raises(ValueError, match="two sets of points"):
+        metrics.energy_distance(normal, torch.randn(500, 2))
 
 
 def test_si_snr_does_not_see_scale_and_counts_noise():

@@ -122,3 +122,16 @@ def test_ledger_holds_the_lessons_that_are_there():
     kept = load()
     assert sorted(kept["lessons"]) == [path.stem for path in LESSONS]
     assert LEDGER.with_suffix(".md").read_text(encoding="utf-8") == table(kept) + "\n"
+
+
+def test_the_map_leads_to_lessons_and_steps_that_exist():
+    """The tables of lesson 00 name a lesson, and perhaps its steps: "[06](06_name.ipynb) 4 to 6"."""
+    cells = "\n".join(prose(LESSONS[0]))
+    for path in LESSONS[1:]:
+        assert f"({path.name})" in cells, f"{path.name} is not on the map"
+    named = re.findall(r"\[\d\d[^\]]*\]\(([^)]+\.ipynb)\)((?: \d+(?: to \d+)?)?)", cells)
+    assert len(named) > 3 * len(LESSONS)
+    for name, steps in named:
+        headings = "\n".join(prose(LESSONS[0].parent / name))
+        for step in re.findall(r"\d+", steps):
+            assert re.search(rf"(?m)^## {step} · ", headings), f"{name} has no step {step}"
