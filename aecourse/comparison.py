@@ -276,7 +276,7 @@ def floor(runs):
 def table(rows):
     """Rows (name -> row) as a Markdown table, the best figure of each column in bold."""
     lines = ["| kind | " + " | ".join(head for head, _, _ in COLUMNS.values()) + " |", "|---|" + "---:|" * len(COLUMNS)]
-    best = {key: {"low": min, "high": max}[better](row[key] for row in rows.values() if row.get(key) is not None)
+    best = {key: {"low": min, "high": max}[better]((row[key] for row in rows.values() if row.get(key) is not None), default=None)
             for key, (_, better, _) in COLUMNS.items() if better}
     for name, row in rows.items():
         cells = ["–" if row[key] is None else ("**{}**" if row[key] == best.get(key) else "{}").format(form.format(row[key]))

@@ -109,14 +109,14 @@ test_error.__test__ = False                              # pytest takes names th
 def _restore(change):
     def attempt(model, loss, batches):
         model.eval()
-        value = change([(float(loss(model, x)), len(x)) for (x, *_) in batches])
+        value = change([(loss(model, x).item(), len(x)) for (x,) in batches])
         model.train()
         return value
     return attempt
 
 
 def _in_train_mode(model, loss, batches):
-    return sum(float(loss(model, x)) * len(x) for (x,) in batches) / sum(len(x) for (x,) in batches)
+    return sum(loss(model, x).item() * len(x) for (x,) in batches) / sum(len(x) for (x,) in batches)
 
 
 def _left_in_eval(model, loss, batches):
