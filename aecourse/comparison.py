@@ -80,7 +80,7 @@ def deceive(model, x):
     return losses.generator(model.critic(model.sample(len(x))))
 
 
-# -- the models, and the updates of those that play a game ---------------------------------------------------------------------------------
+# -- the models, and the updates of those that play a game ----------------------------------------------------------------------
 
 
 def _autoencoder():
@@ -293,6 +293,6 @@ def page(kept):
              "itself: it ranks the rows of one table, and means nothing beside other papers' figures. Made by "
              "`python -m aecourse compare`, not by hand."]
     for source, runs in kept.items():
-        lines += ["", f"## {source}", "", table(average(runs)), "", f"Means of {len(runs)} seeds. Fréchet distance of real digits: "
+        lines += ["", f"## {source}", "", table(average(runs)), "", f"{'Means of' if len(runs) > 1 else 'From'} {len(runs)} seed{'s'[:len(runs) > 1]}. Fréchet distance of real digits: "
                   f"{floor(runs):.2f}."]
     return "\n".join(lines)
