@@ -6,6 +6,7 @@ against Monte Carlo), never names or architectures, so that every correct answer
 
 import dis
 import inspect
+import math
 import textwrap
 from html import escape
 
@@ -111,3 +112,37 @@ def is_blank(attempt):
         returned = [i.argval for i in dis.get_instructions(attempt) if i.opname in ("LOAD_CONST", "RETURN_CONST")]
         return all(i.opname in BLANK for i in dis.get_instructions(attempt)) and all(v in (None, ...) for v in returned[-1:])
     return False
+
+
+def check_of_study(first, second, *, read=None):
+    """The check of an open exercise: two rivals measured at three settings or more, and a claim that could have failed.
+
+    The attempt is a dict, or a function that returns one: "claim", a sentence; "settings", a list; the measurements under the
+    names `first` and `second`; "holds", a function of these two lists that is true of them, and not of any two lists.
+    read: `(name, entries, n) -> list of n floats` from what stands under a name; default: one finite number per setting.
+    """
+    def check(attempt):
+        said = attempt() if callable(attempt) else attempt
+        wanted = sorted({"claim", "settings", first, second, "holds"})
+        require(isinstance(said, dict) and set(wanted) <= set(said), f"A study is a dict with the entries {', '.join(wanted)}.")
+        require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
+        n = len(said["settings"])
+        require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
+        a, b = ((read or _numbers)(name, said[name], n) for name in (first, second))
+        require(len({round(v, 9) for v in a + b}) > n, "The same numbers over and over: was every setting really measured?")
+        holds = said["holds"]
+        require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
+        require(bool(holds(a, b)), "By your own measure the claim is not true of what you found. That is a result: say what is.")
+        others = [(b, a), (a[::-1], b[::-1]), (b[::-1], a[::-1]), (a, a), (b, b)]
+        require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the rivals "
+                "exchanged, the settings reversed, both alike. A claim that cannot fail says nothing.")
+        return f"Measured, and it could have failed: {said['claim']}"
+
+    return check
+
+
+def _numbers(name, entries, n):
+    values = [float(value) for value in entries]
+    require(len(values) == n, f"{name!r} needs one number per setting: {n}, not {len(values)}.")
+    require(all(map(math.isfinite, values)), f"{name!r} holds NaN or infinity: a measurement is a finite number.")
+    return values

@@ -5,7 +5,7 @@ import math
 import torch
 
 from aecourse import data
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, check_of_study, require
 
 # -- 1: PCA's error, before any picture is reconstructed ---------------------------------------------------------------
 
@@ -200,35 +200,6 @@ bending = Exercise(
 # -- 4: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "pca", "autoencoder", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), f"A study is a dict with the entries "
-                                                            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    errors = {}
-    for name in ("pca", "autoencoder"):
-        errors[name] = [float(value) for value in said[name]]
-        require(len(errors[name]) == n, f"{name!r} needs one error per setting: {n}, not {len(errors[name])}.")
-        require(all(math.isfinite(v) and v >= 0 for v in errors[name]),
-            f"A squared error is finite and not negative; {name!r} has others.")
-    require(len(set(errors["pca"] + errors["autoencoder"])) > n,
-            "The same numbers over and over: was every setting really measured?")
-    holds = said["holds"]
-    require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
-    pca, autoencoder = errors["pca"], errors["autoencoder"]
-    require(bool(holds(pca, autoencoder)), "By your own measure the claim is not true of what you found. That is a "
-                                           "result: say what is.")
-    others = [(autoencoder, pca), (pca[::-1], autoencoder[::-1]), (autoencoder[::-1], pca[::-1]),
-              (pca, pca), (autoencoder, autoencoder)]
-    require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the "
-                                                            "rivals exchanged, the settings reversed, both alike. A "
-                                                            "claim that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
-
-
 def study():
     from sklearn.decomposition import PCA
     from torch import nn
@@ -267,7 +238,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing in at least three steps (code size, number of images, noise, depth, a data set of yours), "
     "measure PCA and an autoencoder at each, and claim something that could have turned out false.",
-    _check_study,
+    check_of_study("pca", "autoencoder"),
     ["Good questions: from which code size on does PCA catch up? Does noise on the data help the one or the other?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'pca' and 'autoencoder' one held-out error per setting, "
      "and 'holds' a function of these two lists that is True when the claim is.",
@@ -280,8 +251,8 @@ own_study = Exercise(
            (_made(holds=lambda pca, autoencoder: min(pca) >= 0), "cannot fail"),
            (_made(settings=[50, 5000], pca=[24.0, 15.0], autoencoder=[40.0, 9.0]), "at least three"),
            (_made(holds=lambda pca, autoencoder: pca[0] > autoencoder[0]), "not true of what you found"),
-           (_made(pca=[24.0, 16.0]), "one error per setting"),
-           (_made(autoencoder=[float("nan")] * 3), "finite"),
+           (_made(pca=[24.0, 16.0]), "one number per setting"),
+           (_made(autoencoder=[float("nan")] * 3), "NaN or infinity"),
            (_made(claim="yes"), "in a sentence"),
            ({"claim": "PCA wins"}, "a dict with the entries")],
 )

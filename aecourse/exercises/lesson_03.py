@@ -5,7 +5,7 @@ import math
 import torch
 from torch import nn
 
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, check_of_study, require
 
 # -- 1: a noise of one's own -------------------------------------------------------------------------------------------
 
@@ -271,33 +271,6 @@ noise_level = Exercise(
 # -- 4: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "baseline", "denoiser", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), "A study is a dict with the entries "
-            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    values = {}
-    for name in ("baseline", "denoiser"):
-        values[name] = [float(value) for value in said[name]]
-        require(len(values[name]) == n, f"{name!r} needs one value in dB per setting: {n}, not {len(values[name])}.")
-        require(all(math.isfinite(v) for v in values[name]), f"{name!r} holds NaN or infinity. (A picture that comes "
-                "back exactly has infinite dB.)")
-    require(len(set(values["baseline"] + values["denoiser"])) > n, "The same numbers over and over: was every setting "
-            "really measured?")
-    holds, baseline, ours = said["holds"], values["baseline"], values["denoiser"]
-    require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
-    require(bool(holds(baseline, ours)), "By your own measure the claim is not true of what you found. That is a "
-            "result: say what is.")
-    others = [(ours, baseline), (baseline[::-1], ours[::-1]), (ours[::-1], baseline[::-1]), (baseline, baseline),
-              (ours, ours)]
-    require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the rivals "
-            "exchanged, the settings reversed, both alike. A claim that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
-
-
 def study():
     from aecourse.data import Batches, subspace
     from aecourse.models import mlp
@@ -331,7 +304,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing about the noise, the data or the training in at least three steps, measure a baseline and a "
     "denoiser in dB at each, and claim something that could have turned out false.",
-    _check_study,
+    check_of_study("baseline", "denoiser"),
     ["Good questions: from which strength on does the blur catch up? Does occlusion as training noise help against "
      "masking?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'baseline' and 'denoiser' one number of dB per setting, "
@@ -345,7 +318,7 @@ own_study = Exercise(
            (_made(holds=lambda b, d: max(d) > 0), "cannot fail"),
            (_made(settings=[0.1, 0.5], baseline=[26.0, 17.0], denoiser=[25.0, 19.5]), "at least three"),
            (_made(holds=lambda b, d: d[0] > b[0]), "not true of what you found"),
-           (_made(baseline=[26.0, 20.0]), "one value in dB per setting"),
+           (_made(baseline=[26.0, 20.0]), "one number per setting"),
            (_made(denoiser=[float("inf"), 21.0, 19.5]), "NaN or infinity"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "the denoiser wins"}, "a dict with the entries")],

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 
 from aecourse import losses
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, check_of_study, require
 
 # -- 1: who is on, and how often ---------------------------------------------------------------------------------------
 
@@ -287,31 +287,6 @@ diagnosis = Exercise(
 # -- 5: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "without", "with", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), f"A study is a dict with the entries "
-                                                            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    numbers = {}
-    for name in ("without", "with"):
-        numbers[name] = [float(value) for value in said[name]]
-        require(len(numbers[name]) == n, f"{name!r} needs one measurement per setting: {n}, not {len(numbers[name])}.")
-        require(all(map(math.isfinite, numbers[name])), f"A measurement is a finite number; {name!r} has others.")
-    require(len(set(numbers["without"] + numbers["with"])) > n,
-            "The same numbers over and over: was every setting really measured?")
-    holds, a, b = said["holds"], numbers["without"], numbers["with"]
-    require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
-    require(bool(holds(a, b)), "By your own measure the claim is not true of what you found. That is a result: say what is.")
-    others = [(b, a), (a[::-1], b[::-1]), (b[::-1], a[::-1]), (a, a), (b, b)]
-    require(not all(bool(holds(*pair)) for pair in others),
-            "Your claim is true of other numbers too: with and without exchanged, the settings reversed, both alike. A claim "
-            "that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
-
-
 def study():
     from aecourse import data
     from aecourse.data import Batches
@@ -346,7 +321,7 @@ def _made(**changes):
 own_study = Exercise(
     "Make a claim about a rule of this lesson, measure it at three or more settings of something, without the rule and with "
     "it, and say by a function of the two lists whether it holds.",
-    _check_study,
+    check_of_study("without", "with"),
     ["Good questions: with how few labels does sparsity help? Does a wider code need a stronger penalty? Does a rule still "
      "help when there are only 500 training pictures?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'without' and 'with' one measurement per setting, and 'holds', a "
@@ -359,8 +334,8 @@ own_study = Exercise(
            (_made(holds=lambda a, b: len(a) == len(b)), "cannot fail"),
            (_made(settings=[50, 1000], without=[0.5, 0.8], **{"with": [0.6, 0.9]}), "at least three"),
            (_made(holds=lambda a, b: a[0] > b[0]), "not true of what you found"),
-           (_made(without=[0.5, 0.7]), "one measurement per setting"),
-           (_made(without=[float("nan")] * 3), "finite"),
+           (_made(without=[0.5, 0.7]), "one number per setting"),
+           (_made(without=[float("nan")] * 3), "NaN or infinity"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "sparse is better"}, "a dict with the entries")],
 )

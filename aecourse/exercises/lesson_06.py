@@ -4,7 +4,7 @@ import math
 
 import torch
 
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, check_of_study, require
 
 # -- 1: what an ideal coder needs --------------------------------------------------------------------------------------
 
@@ -290,31 +290,6 @@ bill = Exercise(
 # -- 5: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "ours", "rival", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), f"A study is a dict with the entries "
-                                                            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    measured = {}
-    for name in ("ours", "rival"):
-        measured[name] = [float(value) for value in said[name]]
-        require(len(measured[name]) == n, f"{name!r} needs one number per setting: {n}, not {len(measured[name])}.")
-        require(all(map(math.isfinite, measured[name])), f"Bytes and decibels are finite; {name!r} has others.")
-    ours, rival = measured["ours"], measured["rival"]
-    require(len(set(ours + rival)) > n, "The same numbers over and over: was every setting really measured?")
-    holds = said["holds"]
-    require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
-    require(bool(holds(ours, rival)), "By your own measure the claim is not true of what you found. That is a result: say "
-                                      "what is.")
-    others = [(rival, ours), (ours[::-1], rival[::-1]), (rival[::-1], ours[::-1]), (ours, ours), (rival, rival)]
-    require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the rivals "
-            "exchanged, the settings reversed, both alike. A claim that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
-
-
 def study():
     import lzma
     from io import BytesIO
@@ -346,7 +321,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing in at least three steps (price of a bit, pictures in a file, training pictures, size of the network, "
     "kind of picture), measure your codec and a rival at each, and claim something that could have turned out false.",
-    _check_study,
+    check_of_study("ours", "rival"),
     ["Good questions: does a decoder trained on shifted digits cost bytes? Does a spatial code (the 7 × 7 map itself) "
      "help? How few training pictures will do before PCA is better?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'rival' one number per setting (PSNR at equal bytes, "
@@ -359,7 +334,7 @@ own_study = Exercise(
            (_made(settings=[20, 200], ours=[22.9, 25.1], rival=[16.0, 32.6]), "at least three"),
            (_made(holds=lambda ours, rival: ours[0] < rival[0]), "not true of what you found"),
            (_made(rival=[16.0]), "one number per setting"),
-           (_made(ours=[float("inf")] * 4), "finite"),
+           (_made(ours=[float("inf")] * 4), "NaN or infinity"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "we win"}, "a dict with the entries")],
 )

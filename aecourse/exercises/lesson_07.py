@@ -5,7 +5,7 @@ import math
 import torch
 from torch.distributions import Normal, kl_divergence
 
-from aecourse.exercises import Exercise, Text, require
+from aecourse.exercises import Exercise, Text, check_of_study, require
 
 # -- 1: the KL to another prior ----------------------------------------------------------------------------------------
 
@@ -204,31 +204,6 @@ tighter = Exercise(
 # -- 4: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "ours", "rival", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), "A study is a dict with the entries "
-            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    values = {}
-    for name in ("ours", "rival"):
-        values[name] = [float(value) for value in said[name]]
-        require(len(values[name]) == n, f"{name!r} needs one number per setting: {n}, not {len(values[name])}.")
-        require(all(math.isfinite(v) for v in values[name]), f"{name!r} holds NaN or infinity: did a training blow up?")
-    require(len(set(values["ours"] + values["rival"])) > n, "The same numbers over and over: was every setting really "
-            "measured?")
-    holds, ours, rival = said["holds"], values["ours"], values["rival"]
-    require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
-    require(bool(holds(ours, rival)), "By your own measure the claim is not true of what you found. That is a result: say "
-            "what is.")
-    others = [(rival, ours), (ours[::-1], rival[::-1]), (rival[::-1], ours[::-1]), (ours, ours), (rival, rival)]
-    require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the rivals "
-            "exchanged, the settings reversed, both alike. A claim that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
-
-
 def study():
     z = torch.linspace(-6, 6, 3001)
     dz, settings = z[1] - z[0], [0.1, 0.3, 1.0, 3.0]
@@ -257,7 +232,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing in at least three steps (beta, latents, warm-up, layers, the mixture's size), measure an autoencoder or "
     "a VAE against a rival at each, and claim something that could have turned out false.",
-    _check_study,
+    check_of_study("ours", "rival"),
     ["Good questions: how many components does the mixture need? Does a smaller code have shallower valleys? From which "
      "depth on does the warm-up matter?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'rival' one number per setting, and 'holds' a "

@@ -6,7 +6,7 @@ import math
 import torch
 from torch import nn
 
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, check_of_study, require
 
 # -- 1: what the labels are worth --------------------------------------------------------------------------------------
 
@@ -318,34 +318,13 @@ def _rows(y, per_class, seed):
 # -- 4: a study of one's own -------------------------------------------------------------------------------------------
 
 
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = {"claim", "settings", "features", "rival", "holds"}
-    require(isinstance(said, dict) and wanted <= set(said), f"A study is a dict with the entries "
-                                                            f"{', '.join(sorted(wanted))}.")
-    require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
-    n = len(said["settings"])
-    require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-    means = {}
-    for name in ("features", "rival"):
-        rows = [torch.as_tensor(row, dtype=torch.float64).flatten() for row in said[name]]
-        require(len(rows) == n, f"{name!r} needs one entry per setting: {n}, not {len(rows)}.")
-        require(all(len(row) >= 2 for row in rows), f"{name!r} has one accuracy per setting. Which labels were drawn is "
-                                                    "luck: give two draws or more, as a list for each setting.")
-        require(all(bool(((row >= 0) & (row <= 100)).all()) for row in rows), "An accuracy lies between 0 and 100 %.")
-        means[name] = [float(row.mean()) for row in rows]
-    require(len({round(v, 9) for v in means["features"] + means["rival"]}) > n,
-            "The same numbers over and over: was every setting really measured?")
-    holds = said["holds"]
-    require(callable(holds), "'holds' is a function of the two lists of mean accuracies: is the claim true of them?")
-    features, rival = means["features"], means["rival"]
-    require(bool(holds(features, rival)), "By your own measure the claim is not true of what you found. That is a "
-                                          "result: say what is.")
-    others = [(rival, features), (features[::-1], rival[::-1]), (rival[::-1], features[::-1]), (features, features),
-              (rival, rival)]
-    require(not all(bool(holds(*pair)) for pair in others), "Your claim is true of other numbers too: with the rivals "
-            "exchanged, the settings reversed, both alike. A claim that cannot fail says nothing.")
-    return f"Measured, and it could have failed: {said['claim']}"
+def _mean_accuracies(name, entries, n):
+    rows = [torch.as_tensor(row, dtype=torch.float64).flatten() for row in entries]
+    require(len(rows) == n, f"{name!r} needs one entry per setting: {n}, not {len(rows)}.")
+    require(all(len(row) >= 2 for row in rows), f"{name!r} has one accuracy per setting. Which labels were drawn is luck: give two "
+            "draws or more, as a list for each setting.")
+    require(all(bool(((row >= 0) & (row <= 100)).all()) for row in rows), "An accuracy lies between 0 and 100 %.")
+    return [float(row.mean()) for row in rows]
 
 
 def study():
@@ -382,7 +361,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing in at least three steps (labels, unlabeled images, noise, width, another data set), measure your "
     "features and a rival at each over two draws or more, and claim something that could have turned out false.",
-    _check_study,
+    check_of_study("features", "rival", read=_mean_accuracies),
     ["Good questions: how many unlabeled images are enough? Does more noise make better features? Does a second hidden "
      "layer help the probe?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'features' and 'rival' one list of accuracies in percent "
