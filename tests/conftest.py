@@ -9,6 +9,7 @@ import aecourse  # noqa: F401  (before torch, as in the lessons)
 
 import matplotlib
 import nbformat
+import pytest
 
 NOTEBOOKS = 14                                           # how many lessons there are; each of them has to be executed
 
@@ -35,6 +36,15 @@ def pytest_configure(config):
     matplotlib.use("agg")
     if config.option.every_notebook:
         config.pluginmanager.register(EveryNotebook())   # as a plugin: the hooks of this file see only tests/
+
+
+@pytest.fixture
+def home(monkeypatch, tmp_path):
+    """An empty data folder, no mirror, no source chosen."""
+    monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path / "data"))
+    monkeypatch.delenv("AECOURSE_MIRROR", raising=False)
+    monkeypatch.delenv("AECOURSE_DATA", raising=False)
+    return tmp_path / "data"
 
 
 def not_executed(passed, paths, number):

@@ -22,15 +22,6 @@ mirror = pytest.mark.skipif(
     not _store.find("MNIST/raw/train-images-idx3-ubyte.gz"), reason="no MNIST in the data folder or in AECOURSE_MIRROR")
 
 
-@pytest.fixture
-def home(monkeypatch, tmp_path):
-    """An empty data folder, no mirror, no source chosen."""
-    monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("AECOURSE_MIRROR", raising=False)
-    monkeypatch.delenv("AECOURSE_DATA", raising=False)
-    return tmp_path / "data"
-
-
 @pytest.fixture(scope="module")
 def strokes():
     return {split: data.digits(split, "strokes") for split in ("train", "test")}

@@ -19,15 +19,6 @@ module = importlib.import_module("aecourse.data.faces")
 faces, draw_faces, FACTORS = module.faces, module.draw_faces, module.FACTORS
 
 
-@pytest.fixture
-def home(tmp_path, monkeypatch):
-    """An empty data folder, and no mirror."""
-    monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("AECOURSE_MIRROR", raising=False)
-    monkeypatch.delenv("AECOURSE_DATA", raising=False)
-    return tmp_path / "data"
-
-
 @pytest.fixture(scope="module")
 def drawn():
     """1,600 faces, painted once: x (n,3,64,64) in [0, 1] and their factors."""

@@ -22,15 +22,6 @@ mirror = pytest.mark.skipif(not _store.find("fsdd.tar.xz"), reason="no FSDD in t
 noise_mirror = pytest.mark.skipif(not _store.find("noise/white_noise.wav"), reason="no noise in AECOURSE_MIRROR")
 
 
-@pytest.fixture
-def home(monkeypatch, tmp_path):
-    """An empty data folder, no mirror, no source chosen."""
-    monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("AECOURSE_MIRROR", raising=False)
-    monkeypatch.delenv("AECOURSE_DATA", raising=False)
-    return tmp_path / "data"
-
-
 @pytest.fixture(scope="module")
 def words():
     return {split: data.speech(split, "synthesised") for split in ("train", "test")}
