@@ -176,11 +176,8 @@ class Bench:
 
             fit(self.reader, read, Batches(self.x, self.y, seed=seed), epochs=3, lr=5e-3, progress=False)
         self.features_test = self.features(self.x_test)
-        self.noisy = self._noisy()
-
-    def _noisy(self):
-        with forked_rng(self.seed):
-            return add_gaussian(self.x_test, SIGMA)
+        with forked_rng(seed):
+            self.noisy = add_gaussian(self.x_test, SIGMA)
 
     @torch.no_grad()
     def features(self, x):
@@ -293,6 +290,6 @@ def page(kept):
              "itself: it ranks the rows of one table, and means nothing beside other papers' figures. Made by "
              "`python -m aecourse compare`, not by hand."]
     for source, runs in kept.items():
-        lines += ["", f"## {source}", "", table(average(runs)), "", f"{'Means of' if len(runs) > 1 else 'From'} {len(runs)} seed{'s'[:len(runs) > 1]}. Fréchet distance of real digits: "
-                  f"{floor(runs):.2f}."]
+        seeds = "From 1 seed" if len(runs) == 1 else f"Means of {len(runs)} seeds"
+        lines += ["", f"## {source}", "", table(average(runs)), "", f"{seeds}. Fréchet distance of real digits: {floor(runs):.2f}."]
     return "\n".join(lines)

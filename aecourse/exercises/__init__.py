@@ -114,13 +114,21 @@ def is_blank(attempt):
     return False
 
 
-def check_of_study(first, second, *, read=None):
+def check_of_study(first, second, *, what="number", least=-math.inf, read=None):
     """The check of an open exercise: two rivals measured at three settings or more, and a claim that could have failed.
 
     The attempt is a dict, or a function that returns one: "claim", a sentence; "settings", a list; the measurements under the
     names `first` and `second`; "holds", a function of these two lists that is true of them, and not of any two lists.
+    what, least: what a measurement is called, and what it cannot be below.
     read: `(name, entries, n) -> list of n floats` from what stands under a name; default: one finite number per setting.
     """
+    def numbers(name, entries, n):
+        values = [float(value) for value in entries]
+        require(len(values) == n, f"{name!r} needs one {what} per setting: {n}, not {len(values)}.")
+        require(all(map(math.isfinite, values)), f"{name!r} holds NaN or infinity: a measurement is a finite number.")
+        require(all(value >= least for value in values), f"{name!r} holds a number below {least:g}, which no {what} can be.")
+        return values
+
     def check(attempt):
         said = attempt() if callable(attempt) else attempt
         wanted = sorted({"claim", "settings", first, second, "holds"})
@@ -128,7 +136,7 @@ def check_of_study(first, second, *, read=None):
         require(isinstance(said["claim"], str) and len(said["claim"].split()) >= 5, "Say the claim in a sentence.")
         n = len(said["settings"])
         require(n >= 3, f"You tried {n} settings. Two points always lie on a line: vary one thing in at least three steps.")
-        a, b = ((read or _numbers)(name, said[name], n) for name in (first, second))
+        a, b = ((read or numbers)(name, said[name], n) for name in (first, second))
         require(len({round(v, 9) for v in a + b}) > n, "The same numbers over and over: was every setting really measured?")
         holds = said["holds"]
         require(callable(holds), "'holds' is a function of the two lists that says whether the claim is true of them.")
@@ -139,10 +147,3 @@ def check_of_study(first, second, *, read=None):
         return f"Measured, and it could have failed: {said['claim']}"
 
     return check
-
-
-def _numbers(name, entries, n):
-    values = [float(value) for value in entries]
-    require(len(values) == n, f"{name!r} needs one number per setting: {n}, not {len(values)}.")
-    require(all(map(math.isfinite, values)), f"{name!r} holds NaN or infinity: a measurement is a finite number.")
-    return values

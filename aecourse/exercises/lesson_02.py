@@ -238,7 +238,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing in at least three steps (code size, number of images, noise, depth, a data set of yours), "
     "measure PCA and an autoencoder at each, and claim something that could have turned out false.",
-    check_of_study("pca", "autoencoder"),
+    check_of_study("pca", "autoencoder", what="error", least=0),
     ["Good questions: from which code size on does PCA catch up? Does noise on the data help the one or the other?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'pca' and 'autoencoder' one held-out error per setting, "
      "and 'holds' a function of these two lists that is True when the claim is.",
@@ -251,8 +251,9 @@ own_study = Exercise(
            (_made(holds=lambda pca, autoencoder: min(pca) >= 0), "cannot fail"),
            (_made(settings=[50, 5000], pca=[24.0, 15.0], autoencoder=[40.0, 9.0]), "at least three"),
            (_made(holds=lambda pca, autoencoder: pca[0] > autoencoder[0]), "not true of what you found"),
-           (_made(pca=[24.0, 16.0]), "one number per setting"),
-           (_made(autoencoder=[float("nan")] * 3), "NaN or infinity"),
+           (_made(pca=[24.0, 16.0]), "one error per setting"),
+           (_made(autoencoder=[float("nan")] * 3), "finite"),
+           (_made(pca=[-24.0, 16.0, 15.0]), "below 0"),
            (_made(claim="yes"), "in a sentence"),
            ({"claim": "PCA wins"}, "a dict with the entries")],
 )

@@ -304,7 +304,7 @@ def _made(**changes):
 own_study = Exercise(
     "Vary one thing about the noise, the data or the training in at least three steps, measure a baseline and a "
     "denoiser in dB at each, and claim something that could have turned out false.",
-    check_of_study("baseline", "denoiser"),
+    check_of_study("baseline", "denoiser", what="value in dB"),
     ["Good questions: from which strength on does the blur catch up? Does occlusion as training noise help against "
      "masking?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'baseline' and 'denoiser' one number of dB per setting, "
@@ -318,7 +318,7 @@ own_study = Exercise(
            (_made(holds=lambda b, d: max(d) > 0), "cannot fail"),
            (_made(settings=[0.1, 0.5], baseline=[26.0, 17.0], denoiser=[25.0, 19.5]), "at least three"),
            (_made(holds=lambda b, d: d[0] > b[0]), "not true of what you found"),
-           (_made(baseline=[26.0, 20.0]), "one number per setting"),
+           (_made(baseline=[26.0, 20.0]), "one value in dB per setting"),
            (_made(denoiser=[float("inf"), 21.0, 19.5]), "NaN or infinity"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "the denoiser wins"}, "a dict with the entries")],

@@ -321,7 +321,7 @@ def _made(**changes):
 own_study = Exercise(
     "Make a claim about a rule of this lesson, measure it at three or more settings of something, without the rule and with "
     "it, and say by a function of the two lists whether it holds.",
-    check_of_study("without", "with"),
+    check_of_study("without", "with", what="measurement"),
     ["Good questions: with how few labels does sparsity help? Does a wider code need a stronger penalty? Does a rule still "
      "help when there are only 500 training pictures?",
      "Return a dict: 'claim' a sentence, 'settings' a list, 'without' and 'with' one measurement per setting, and 'holds', a "
@@ -334,8 +334,8 @@ own_study = Exercise(
            (_made(holds=lambda a, b: len(a) == len(b)), "cannot fail"),
            (_made(settings=[50, 1000], without=[0.5, 0.8], **{"with": [0.6, 0.9]}), "at least three"),
            (_made(holds=lambda a, b: a[0] > b[0]), "not true of what you found"),
-           (_made(without=[0.5, 0.7]), "one number per setting"),
-           (_made(without=[float("nan")] * 3), "NaN or infinity"),
+           (_made(without=[0.5, 0.7]), "one measurement per setting"),
+           (_made(without=[float("nan")] * 3), "finite"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "sparse is better"}, "a dict with the entries")],
 )

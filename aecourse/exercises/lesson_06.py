@@ -334,7 +334,7 @@ own_study = Exercise(
            (_made(settings=[20, 200], ours=[22.9, 25.1], rival=[16.0, 32.6]), "at least three"),
            (_made(holds=lambda ours, rival: ours[0] < rival[0]), "not true of what you found"),
            (_made(rival=[16.0]), "one number per setting"),
-           (_made(ours=[float("inf")] * 4), "NaN or infinity"),
+           (_made(ours=[float("inf")] * 4), "finite"),
            (_made(claim="better"), "in a sentence"),
            ({"claim": "we win"}, "a dict with the entries")],
 )
