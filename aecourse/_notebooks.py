@@ -2,19 +2,24 @@
 
 import ast
 import asyncio
+import atexit
 import json
 import os
 import re
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from queue import Empty
 
 import nbformat
+from filelock import FileLock
 from jupyter_client.kernelspec import KernelSpecManager
 from nbclient import NotebookClient
-from nbclient.exceptions import CellExecutionError, CellTimeoutError, DeadKernelError
+from nbclient.exceptions import CellExecutionError, CellTimeoutError
+
+from aecourse._writing import arriving
 
 ROOT = Path(__file__).resolve().parents[1]
 LARGEST = 1_000_000                                     # bytes of a stored notebook
@@ -23,11 +28,12 @@ METADATA = {"kernelspec": {"display_name": "Python 3 (ipykernel)", "language": "
             "language_info": {"name": "python"}}
 INTERACTIVE = "interactive: run the notebook to move the controls"
 _BAR = re.compile(r"\[\d+:\d\d[<,]")                    # the times in the text of a tqdm bar
+_THREADS = re.compile(r"\bset_num_threads\([^()]*\)")
 _LOCAL = re.compile(r"""["'\s(=:](/(?:home|Users|root|tmp|work|private|mnt|var)/|[A-Z]:\\+Users)""")
 
 
 class NotebookError(RuntimeError):
-    """A notebook that does not run, or that must not be stored as it is."""
+    """A notebook that does not run, or that must not be stored as it is, or whose claims cannot be kept."""
 
 
 def find(names=()):
@@ -70,15 +76,29 @@ def _look_often(channel):
     channel.get_msg = get_msg
 
 
-def execute(path, *, seed=None, source=None, each_cell=lambda: None):
+def peak_memory(pid):
+    """The most memory in bytes that a process has held at a time so far; None where the system does not tell (not Linux)."""
+    try:
+        return 1024 * int(re.search(r"VmHWM:\s*(\d+) kB", Path(f"/proc/{pid}/status").read_text())[1])
+    except (OSError, TypeError):                         # no such file, or none of such a line
+        return None
+
+
+def execute(path, *, seed=None, source=None, threads=None, each_cell=lambda: None):
     """Run a notebook from a fresh kernel of this environment. Raises NotebookError with the cell and its traceback.
 
     With a `seed` or a `source`, a cell that sets them follows the parameters cell, and claims are recorded, not raised.
-    Returns the executed notebook, its claims (a list of dicts), and the seconds that kernel and cells took.
+    With `threads`, that number stands in for what each cell asks of `torch.set_num_threads`, and is the kernel's default.
+    Returns the executed notebook, its claims (a list of dicts), the seconds that kernel and cells took, and the kernel's
+    `peak_memory`.
     """
     notebook = read(path)
     dropped = ("AECOURSE_DATA", "AECOURSE_LEDGER", "AECOURSE_CHECK_WIDGETS", "MPLBACKEND")
     env = {key: value for key, value in os.environ.items() if key not in dropped}
+    if threads is not None:
+        env["OMP_NUM_THREADS"] = str(threads)            # what torch, NumPy's BLAS and scikit-learn start with
+        for cell in notebook.cells:
+            cell.source = _THREADS.sub(f"set_num_threads({threads})", cell.source)
     with tempfile.TemporaryDirectory() as scratch:
         ledger = Path(scratch, "claims.jsonl")
         if seed is not None or source is not None:
@@ -90,16 +110,16 @@ def execute(path, *, seed=None, source=None, each_cell=lambda: None):
             notebook.cells.insert(index + 1, cell)
             env |= {"AECOURSE_LEDGER": str(ledger), "AECOURSE_LESSON": path.stem, "AECOURSE_SEED": str(seed),
                     "AECOURSE_SOURCE_NAME": source, "AECOURSE_DATA": source}
-        client = NotebookClient(notebook, timeout=CELL_SECONDS, record_timing=False,
+        client = NotebookClient(notebook, timeout=CELL_SECONDS, startup_timeout=CELL_SECONDS, record_timing=False,
                                 resources={"metadata": {"path": str(path.parent)}})
         client.create_kernel_manager()
         # no folder of kernels is searched: what is left is the kernel of the Python that runs this
         client.km.kernel_spec_manager = KernelSpecManager(kernel_dirs=[])
         client.km.kernel_name = "python3"
-        index, seconds = 0, 0.
+        index, seconds, memory = 0, 0., None
 
         async def run():                                 # one event loop for all cells: replies get lost between two
-            nonlocal index, seconds
+            nonlocal index, seconds, memory
             began = time.perf_counter()
             async with client.async_setup_kernel(env=env, stderr=subprocess.DEVNULL):
                 _look_often(client.kc.shell_channel)
@@ -107,19 +127,21 @@ def execute(path, *, seed=None, source=None, each_cell=lambda: None):
                     await client.async_execute_cell(cell, index)
                     each_cell()
                 seconds = time.perf_counter() - began
+                memory = peak_memory(client.km.provisioner.pid)
 
         try:
             asyncio.run(run())
-        except (CellExecutionError, CellTimeoutError, DeadKernelError) as error:
+        except (CellExecutionError, CellTimeoutError, RuntimeError) as error:  # the last: no kernel, or a dead one
+            atexit.unregister(client._cleanup_kernel)    # where no kernel started nbclient leaves this behind, and it fails
             raise NotebookError(f"{path.name}, cell {index}:\n{error}") from None
         claims = [json.loads(line) for line in ledger.read_text().splitlines()] if ledger.exists() else []
-    return notebook, claims, seconds
+    return notebook, claims, seconds, memory
 
 
 def measure(path, seed, source):
     """One run for the ledger, in a process of its own."""
     try:
-        _, claims, seconds = execute(path, seed=seed, source=source)
+        _, claims, seconds, _ = execute(path, seed=seed, source=source)
     except NotebookError as error:
         return {"error": str(error)}
     for claim in claims:
@@ -176,9 +198,18 @@ def problems(notebook):
 
 def write(path, text):
     """A text file, whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    temporary.write_text(text + "\n", encoding="utf-8")
-    os.replace(temporary, path)
+    with arriving(path, len(text)) as temporary:
+        temporary.write_text(text + "\n", encoding="utf-8")
+
+
+@contextmanager
+def alone(path):
+    """For whoever reads a file, adds to it and writes it back: one process at a time. Raises NotebookError if it cannot."""
+    try:
+        with FileLock(f"{path}.lock"):
+            yield
+    except OSError as error:
+        raise NotebookError(f"{path.name} stays without what was measured: {error}") from error
 
 
 def store(path, notebook):

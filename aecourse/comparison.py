@@ -4,7 +4,6 @@
 a loss: what tells it from the plain autoencoder is one line of the two.
 """
 
-import json
 import time
 from collections.abc import Callable
 from functools import partial
@@ -17,9 +16,10 @@ from sklearn.decomposition import PCA
 from torch import nn
 from torch.nn.utils.parametrizations import spectral_norm
 
-from aecourse import data, losses, metrics
+from aecourse import _reading, data, losses, metrics
 from aecourse.data import Batches, _store, add_gaussian
 from aecourse.models import AAE, GAN, VAE, Autoencoder, conv_decoder, conv_encoder, mlp, mlp_decoder, mlp_encoder, parameter_count
+from aecourse.recipes import deceive, discriminate, elbo, fool
 from aecourse.training import Update, fit, forked_rng
 
 STORED = Path(__file__).resolve().parents[1] / "COMPARISON.json"
@@ -58,26 +58,8 @@ def contractive(model, x):
     return losses.squared_error(model(x), x) + 0.03 * losses.contractive(model.encode, x)
 
 
-def elbo(model, x):
-    x_hat, mu, logvar = model(x)
-    return losses.bce(x_hat, x) + losses.kl_normal(mu, logvar)
-
-
-def discriminate(model, x):
-    z = model.encode(x).detach()
-    return losses.critic(model.critic(torch.randn_like(z)), model.critic(z))
-
-
-def fool(model, x):
-    return losses.generator(model.critic(model.encode(x)))
-
-
 def tell_apart(model, x):
     return losses.critic(model.critic(x), model.critic(model.sample(len(x)).detach()))
-
-
-def deceive(model, x):
-    return losses.generator(model.critic(model.sample(len(x))))
 
 
 # -- the models, and the updates of those that play a game ----------------------------------------------------------------------
@@ -252,7 +234,7 @@ def resolve(source=None):
 def stored(source=None):
     """What `python -m aecourse compare` last measured on this source: seed -> {"floor": number, "rows": name -> row}."""
     word = resolve(source)
-    runs = json.loads(STORED.read_text(encoding="utf-8")) if STORED.exists() else {}
+    runs = _reading.read_json(STORED, page) if STORED.exists() else {}
     if word not in runs:
         raise LookupError(f"not measured on {word!r} yet: run python -m aecourse compare --sources {word}")
     return runs[word]

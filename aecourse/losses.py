@@ -6,6 +6,7 @@ features instead has another weight beside the others: then beta = 1 is no longe
 
 import torch
 import torch.nn.functional as F
+from torch.autograd.function import once_differentiable
 
 
 def _same_shape(a, b):
@@ -19,13 +20,41 @@ def squared_error(x_hat, x):
     return F.mse_loss(x_hat, x, reduction="sum") / len(x)
 
 
+class _BernoulliError(torch.autograd.Function):
+    """Minus the log-likelihood, summed. `F.binary_cross_entropy` takes its logarithms one by one on a CPU; these go in vectors."""
+
+    @staticmethod
+    def forward(ctx, x_hat, x):
+        ctx.save_for_backward(x_hat, x)
+        return -(x.flatten() @ x_hat.log().clamp_(min=-100).flatten()
+                 + (1 - x).flatten() @ torch.log1p(-x_hat).clamp_(min=-100).flatten())
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        x_hat, x = ctx.saved_tensors
+        to_x = grad * torch.log1p(-x_hat).clamp(min=-100).sub(x_hat.log().clamp(min=-100)) if ctx.needs_input_grad[1] else None
+        return (x_hat - x).div_((x_hat * (1 - x_hat)).clamp_(min=1e-12)).mul_(grad), to_x
+
+
 def bce(x_hat, x):
     """Binary cross-entropy in nats per example, `-sum_i x_i log x_hat_i + (1 - x_i) log(1 - x_hat_i)`; both in [0, 1].
 
     `x_hat` is a probability, not a logit: logarithms are cut off at -100, so that a confident error stays finite.
     """
     _same_shape(x_hat, x)
-    return F.binary_cross_entropy(x_hat, x, reduction="sum") / len(x)
+    if x_hat.device.type == "cpu":                       # elsewhere a look would wait for the device: there it becomes NaN
+        low, high = x_hat.detach().aminmax()
+        if low < 0 or high > 1:                          # and NaN stays NaN, which fit explains
+            raise ValueError(f"bce wants x_hat in [0, 1], a sigmoid's output, got {low:.3g} to {high:.3g}: "
+                             "for logits take bce_with_logits")
+    return _BernoulliError.apply(x_hat.to(x.dtype), x) / len(x)
+
+
+def bce_with_logits(logits, x):
+    """`bce(logits.sigmoid(), x)`, faster, and exact where a sigmoid would round to 0 or 1: for a decoder with `final=None`."""
+    _same_shape(logits, x)
+    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
 
 
 def l1(z):

@@ -1,5 +1,6 @@
 """Numbers that say how good: of images, of rankings, of codes, of sounds."""
 
+import math
 from typing import NamedTuple
 
 import numpy as np
@@ -138,6 +139,29 @@ def linear_probe(z, y, z_test, y_test, *, penalty=1.0):
 def active_units(mu, threshold=0.01):
     """How many latents say anything: those whose mean code `mu (n, latent)` varies by more than `threshold` (Burda et al. 2016)."""
     return int((mu.var(dim=0) > threshold).sum())
+
+
+@torch.no_grad()
+def importance_weighted_nll(vae, x, k=500, *, logits=False, seed=0):
+    """Negative log-likelihood in nats, `(B,)`: the bound `-log 1/k sum_i p(z_i) p(x|z_i) / q(z_i|x)` (Burda et al. 2016).
+
+    vae: `encode(x) -> mu, logvar`, `decode(z) -> x_hat`, probabilities of a Bernoulli (`logits=True`: their logits).
+    x: `(B, *shape)` in [0, 1], for a likelihood in {0, 1}; k: draws per image. The more, the lower and the nearer to the truth.
+    """
+    draw, bounds = torch.Generator(x.device).manual_seed(seed), []
+    for part in x.split(100):
+        mu, logvar = vae.encode(part)
+        weights = []
+        for done in range(0, k, 50):                     # (draws, images, latent), decoded at once
+            noise = torch.randn(min(50, k - done), *mu.shape, generator=draw, device=x.device)
+            z = mu + (0.5 * logvar).exp() * noise
+            x_hat = vae.decode(z.flatten(0, 1)).view(*z.shape[:2], -1)
+            black, white = (F.logsigmoid(x_hat), F.logsigmoid(-x_hat)) if logits else (x_hat.log(), torch.log1p(-x_hat))
+            likelihood = sum(torch.einsum("kbd,bd->kb", log.clamp(min=-100), share)
+                             for log, share in ((black, part.flatten(1)), (white, 1 - part.flatten(1))))
+            weights.append(likelihood + 0.5 * (noise.pow(2) + logvar - z.pow(2)).sum(2))
+        bounds.append(math.log(k) - torch.cat(weights).logsumexp(0))
+    return torch.cat(bounds)
 
 
 def frechet(features_a, features_b):

@@ -5,14 +5,19 @@ while all entries are logged. A **training step** is a list of `Update(loss, opt
 """
 
 import ast
+import copy
 import hashlib
 import inspect
+import io
+import json
 import math
 import os
+import pickletools
 import random
-import tempfile
+import re
 import textwrap
 import time
+from collections import OrderedDict
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Callable, NamedTuple
@@ -20,6 +25,9 @@ from typing import Callable, NamedTuple
 import numpy as np
 import torch
 from tqdm.auto import tqdm
+
+from aecourse import _reading
+from aecourse._writing import arriving
 
 
 class Update(NamedTuple):
@@ -48,22 +56,26 @@ SCHEDULES = {
     # Up from 1/25 in the first 30 %, down to nothing after (Smith and Topin 2018).
     "one-cycle": lambda t: 0.04 + 0.96 * math.sin(math.pi / 2 * t / 0.3) ** 2 if t < 0.3
     else 0.5 + 0.5 * math.cos(math.pi * (t - 0.3) / 0.7),
+    # Up in the first 3 %, level to 60 %, then straight down to nothing (Zhai et al. 2022, with a linear end).
+    "trapezoid": lambda t: min(1.0, 0.04 + t / 0.03) if t < 0.6 else (1 - t) / 0.4,
 }
 
 
-def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after_epoch=None, checkpoint=None, progress=True):
+def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after_epoch=None, checkpoint=None, log_to=None,
+        progress=True):
     """Train `model` in place, and return its History.
 
     loss:        a loss function, or a list of `Update`s that are applied in order to each batch.
     train:       an iterable of batches (a tensor, or a tuple of tensors): `Batches`, a DataLoader, a list.
     epochs:      how often to go through it.
     lr:          peak learning rate of the Adam that is made for a plain loss; `Update`s bring their own.
-    schedule:    "one-cycle", "cosine", "constant", or a function of the share done; None: one-cycle for a plain loss,
+    schedule:    "one-cycle", "cosine", "trapezoid", "constant", or a function of the share done; None: one-cycle for a plain loss,
                  constant for `Update`s.
     valid:       batches on which the same loss is evaluated after each epoch, logged as "valid <name>".
     after_epoch: called as `after_epoch(epoch, model, history)`; may return a dict of numbers to log. Random numbers drawn in
                  it do not change the training.
     checkpoint:  a path: written after each epoch, and continued from where it exists.
+    log_to:      a path: a line of JSON for each epoch of the history, for others to read while this trains.
     progress:    show a bar.
 
     An interrupt keeps the model and the history so far. Raises FloatingPointError when a loss is NaN or infinite, ValueError when
@@ -82,6 +94,8 @@ def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after
     history, done = History(), 0
     if checkpoint is not None and Path(checkpoint).exists():
         history, done = load_checkpoint(checkpoint, model, updates, recipe, train=train)
+    if log_to is not None and writes():
+        _write_log(log_to, history)                              # no more and no less than what the checkpoint holds
 
     steps = len(train) if hasattr(train, "__len__") else None
     if steps is None and schedule != "constant":
@@ -117,8 +131,10 @@ def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after
                 history.setdefault(name, []).append(value)
             history.seconds.append(time.perf_counter() - started)
             bar.set_postfix_str(log.latest(epoch))
-            if checkpoint is not None:
+            if checkpoint is not None and writes():
                 save_checkpoint(checkpoint, model, updates, history, recipe, train=train)
+            if log_to is not None and writes():
+                _write_log(log_to, history)
     except KeyboardInterrupt:
         print(f"Interrupted: the model is as it was at that moment, the history holds the {len(history.seconds)} finished epochs.")
     finally:
@@ -272,12 +288,28 @@ def forked_rng(seed=None):
         _set_rng_state(state)
 
 
+def _together():
+    return torch.distributed.is_available() and torch.distributed.is_initialized()
+
+
+def writes():
+    """Whether this process is the one that writes files: the only one, or the first of those that train together."""
+    return not _together() or torch.distributed.get_rank() == 0
+
+
+def _write_log(path, history):
+    full = {name: values for name, values in history.items() if len(values) == len(history.seconds)}
+    lines = [{"epoch": i + 1, **{name: float(values[i]) for name, values in full.items()}, "seconds": round(seconds, 3)}
+             for i, seconds in enumerate(history.seconds)]
+    with arriving(path) as temporary:
+        temporary.write_text("".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8")
+
+
 # -- checkpoints -----------------------------------------------------------------------------------------------------------------
 
 
 def save_checkpoint(path, model, updates, history, recipe="", *, train=None):
-    """Write all that is needed to go on: to a temporary file beside `path`, flushed, then renamed, so that `path` is always whole."""
-    path = Path(path)
+    """Write all that is needed to go on; `path` is always whole. OSError: it could not be written, the old file is as it was."""
     state = {
         "recipe": recipe,
         "model": model.state_dict(),
@@ -286,46 +318,119 @@ def save_checkpoint(path, model, updates, history, recipe="", *, train=None):
         "seconds": history.seconds,
         "random": _rng_state(train),
     }
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, temporary = tempfile.mkstemp(prefix=f".{path.name}-", dir=path.parent)
+    content = io.BytesIO()                               # torch ends the whole process when it meets a full disk itself
+    torch.save(state, content)
     try:
-        with os.fdopen(handle, "wb") as file:
-            torch.save(state, file)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+        with arriving(path, content.getbuffer().nbytes) as temporary:
+            temporary.write_bytes(content.getbuffer())
+    except OSError as error:
+        raise OSError(error.errno, f"{error.strerror}. The model keeps its weights, and fit goes on from the last checkpoint that "
+                      "was written", str(path)) from error
 
 
 def load_checkpoint(path, model, updates=(), recipe=None, *, train=None):
     """Put a checkpoint's weights, optimizers and random states back; returns `history, epochs done`.
 
-    Nothing but tensors and plain containers is read (`weights_only`), so that a file can run no code. With `recipe=None` any
-    checkpoint whose weights fit the model is taken, random states and optimizers left alone. ValueError: damaged, or of another recipe.
+    Nothing but tensors and plain containers is read (`weights_only`), so that a file can run no code, and all of it is
+    known to fit before any of it is put back. With `recipe=None` any checkpoint whose weights fit the model is taken,
+    random states and optimizers left alone. ValueError: damaged, or of another recipe.
     """
+    weights = model.state_dict()
     try:
-        state = torch.load(path, map_location=next(model.parameters()).device, weights_only=True)
+        state = _read_checkpoint(path, 2**26 + 16 * sum(v.nbytes for v in weights.values() if isinstance(v, torch.Tensor)),
+                                 next(model.parameters()).device)
         missing = {"recipe", "model", "optimizers", "history", "seconds", "random"} - set(state)
     except Exception as error:                                   # torch raises a dozen kinds for a damaged file
-        raise ValueError(f"{path} cannot be read as a checkpoint ({type(error).__name__}). Move it away to start anew.") from error
+        what = error if isinstance(error, (OSError, ValueError)) else type(error).__name__
+        raise ValueError(f"{path} cannot be read as a checkpoint ({what}). Move it away to start anew.") from error
     if missing:
-        raise ValueError(f"{path} is not a checkpoint of this course: it lacks {', '.join(sorted(missing))}")
+        raise ValueError(f"{path} is not a checkpoint of this course: it lacks {', '.join(sorted(missing))}. "
+                         "Move it away to start anew.")
     if recipe is not None and state["recipe"] != recipe:
         raise ValueError(f"{path} belongs to another recipe (model, loss, data, schedule or epochs differ). "
                          "Choose another path, or move it away to start anew.")
     try:
-        model.load_state_dict(state["model"])
-    except RuntimeError as error:
-        raise ValueError(f"{path} holds the weights of another model: {error}") from error
+        saved, history = state["model"], History(state["history"])
+        history.seconds = state["seconds"]
+        other = [name for name in {**weights, **saved}
+                 if not (name in weights and name in saved and _alike(saved[name], weights[name]))]
+        if other:
+            raise ValueError(f"it holds the weights of another model, {other[0]!r} differs")
+        numbers = {id(row): row for row in (history.seconds, *history.values())}.values()
+        if not all(isinstance(row, list) and len(row) <= len(history.seconds) and all(map(_number, row)) for row in numbers):
+            raise ValueError("its history is none")
+        if recipe is not None:
+            optimizers = [_checked_state(u.optimizer, one) for u, one in zip(updates, state["optimizers"], strict=True)]
+            _put_rng_state(state["random"], train)
+    except Exception as error:                                   # what a well-formed file of other content leads to
+        raise ValueError(f"{path} is not a checkpoint for this training: {error}. Move it away to start anew.") from error
+    saved = OrderedDict(saved)
+    saved._metadata = getattr(weights, "_metadata", None)   # the model's own: the file's could ask for more than copying
+    model.load_state_dict(saved)
     if recipe is not None:
-        for update, saved in zip(updates, state["optimizers"], strict=True):
+        for update, saved in zip(updates, optimizers):
             update.optimizer.load_state_dict(saved)
-        _set_rng_state(state["random"], train)
-    history = History(state["history"])
-    history.seconds = state["seconds"]
     return history, len(history.seconds)
+
+
+# The classes and functions that a checkpoint names: fewer than `weights_only` admits, some of which take any memory.
+NAMED = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch [A-Z][A-Za-z0-9]*Storage")
+
+
+def _read_checkpoint(path, largest, device):
+    with _reading.sound_zip(path, largest) as file:
+        pickled, = (name for name in file.namelist() if name.lower().endswith("/data.pkl"))
+        for code, argument, _ in pickletools.genops(file.read(pickled)):
+            if code.name == "GLOBAL" and not NAMED.fullmatch(argument):
+                raise ValueError(f"it names {argument!r}, which no checkpoint needs")
+        if damaged := file.testzip():                            # torch does not look at the checksums
+            raise ValueError(f"the checksum of {damaged} differs")
+    return torch.load(path, map_location=device, weights_only=True)
+
+
+def _number(value):
+    return isinstance(value, (int, float)) or isinstance(value, torch.Tensor) and value.ndim == 0
+
+
+def _alike(value, like):
+    """Whether a value from outside has the structure of one of ours: keys, lengths, shapes and types."""
+    if isinstance(like, dict):
+        return isinstance(value, dict) and value.keys() == like.keys() and all(_alike(value[key], like[key]) for key in like)
+    if isinstance(like, (list, tuple)):
+        return type(value) is type(like) and len(value) == len(like) and all(map(_alike, value, like))
+    if isinstance(like, torch.Tensor):
+        return isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (like.shape, like.dtype)
+    return isinstance(value, (int, float)) if isinstance(like, (int, float)) else type(value) is type(like)
+
+
+def _checked_state(optimizer, saved):
+    """`saved` as an own copy, if it has the structure of this optimizer's state: a fused step believes all shapes."""
+    probe = copy.deepcopy(optimizer)                             # takes one step, to see what its state is
+    for p in (p for group in probe.param_groups for p in group["params"]):
+        p.grad = torch.zeros_like(p)
+    probe.step()
+    like = probe.state_dict()
+    if not (set(saved) == {"state", "param_groups"} and _alike(saved["param_groups"], like["param_groups"])
+            and all(i in like["state"] and _alike(state, like["state"][i]) for i, state in saved["state"].items())):
+        raise ValueError("the state of an optimizer does not fit")
+    own = {i: {name: v.detach().clone() if isinstance(v, torch.Tensor) else v for name, v in state.items()}
+           for i, state in saved["state"].items()}
+    return {"state": own, "param_groups": saved["param_groups"]}
+
+
+def _put_rng_state(saved, train):
+    """`_set_rng_state`, with what it replaces put back if `saved` is no such state."""
+    before = _rng_state(train)
+    like, cuda = before | {"python": before["python"][:2], "cuda": []}, saved["cuda"]
+    fits = _alike(saved | {"python": saved["python"][:2], "cuda": []}, like) and 0 <= saved["numpy"]["state"]["pos"] <= 624
+    fits &= len(saved["python"]) == 3 and isinstance(saved["python"][2], (float, type(None)))
+    if not fits or not all(isinstance(part, torch.Tensor) for part in cuda):
+        raise ValueError("its random states do not fit")
+    try:
+        _set_rng_state(saved, train)
+    except Exception:
+        _set_rng_state(before, train)
+        raise
 
 
 def _rng_state(train=None):
@@ -334,7 +439,7 @@ def _rng_state(train=None):
         "python": random.getstate(),
         "numpy": numpy | {"state": numpy["state"] | {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64))}},
         "torch": torch.get_rng_state(),
-        "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else [],
+        "cuda": [] if not torch.cuda.is_available() else [torch.cuda.get_rng_state()] if _together() else torch.cuda.get_rng_state_all(),
     }
     if isinstance(getattr(train, "generator", None), torch.Generator):      # a DataLoader that shuffles with its own
         state["loader"] = train.generator.get_state()
@@ -347,7 +452,8 @@ def _set_rng_state(state, train=None):
     np.random.set_state(state["numpy"] | {"state": state["numpy"]["state"] | {"key": key}})
     torch.set_rng_state(state["torch"].cpu())
     if state["cuda"] and torch.cuda.is_available():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        states = [s.cpu() for s in state["cuda"]]
+        torch.cuda.set_rng_state(states[0]) if _together() else torch.cuda.set_rng_state_all(states)     # each its own device
     if "loader" in state and train is not None:
         train.generator.set_state(state["loader"].cpu())
 

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 from torch.distributions import Bernoulli, Normal, kl_divergence
 
@@ -29,9 +30,31 @@ def test_bce_is_minus_the_bernoulli_log_likelihood():
     assert losses.bce(torch.ones(1, 1), torch.zeros(1, 1)).isfinite()
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_bce_and_its_gradients_are_those_of_torch_also_at_the_ends(dtype):
+    logits = torch.cat([5 * torch.randn(60, dtype=dtype), torch.tensor([-200, 200, 0], dtype=dtype)]).view(9, 7)
+    mine, theirs = (logits.sigmoid().requires_grad_() for _ in range(2))
+    x, y = (torch.rand(9, 7, generator=torch.Generator().manual_seed(0), dtype=dtype).requires_grad_() for _ in range(2))
+    value, reference = losses.bce(mine, x), F.binary_cross_entropy(theirs, y, reduction="sum") / 9
+    torch.testing.assert_close(value, reference)
+    value.backward(), reference.backward()
+    torch.testing.assert_close(mine.grad, theirs.grad)
+    seen = logits.abs() < 36                             # beyond, torch's gradient to x grows to infinity; ours stays bounded
+    torch.testing.assert_close(x.grad[seen], y.grad[seen])
+    assert x.grad.isfinite().all() and seen.sum() > 50
+
+
+def test_bce_with_logits_is_bce_of_their_sigmoid_and_bce_refuses_them():
+    logits, x = 3 * torch.randn(4, 1, 3, 3), torch.rand(4, 1, 3, 3)
+    torch.testing.assert_close(losses.bce_with_logits(logits, x), losses.bce(logits.sigmoid(), x))
+    with pytest.raises(ValueError, match="for logits take bce_with_logits"):
+        losses.bce(logits, x)
+    assert losses.bce(logits.sigmoid() * float("nan"), x).isnan()
+
+
 def test_terms_sum_over_features_and_average_over_the_batch():
     x_hat, x = torch.rand(4, 3, 8, 8), torch.rand(4, 3, 8, 8)
-    for term in (losses.squared_error, losses.bce):
+    for term in (losses.squared_error, losses.bce, losses.bce_with_logits):
         one_by_one = sum(term(a[None], b[None]) for a, b in zip(x_hat, x)) / 4
         torch.testing.assert_close(term(x_hat, x), one_by_one)
         twice_as_wide = term(torch.cat([x_hat, x_hat], 1), torch.cat([x, x], 1))
@@ -39,7 +62,7 @@ def test_terms_sum_over_features_and_average_over_the_batch():
     torch.testing.assert_close(losses.l1(torch.tensor([[1.0, -2.0], [0.0, 3.0]])), torch.tensor(3.0))
 
 
-@pytest.mark.parametrize("term", [losses.squared_error, losses.bce])
+@pytest.mark.parametrize("term", [losses.squared_error, losses.bce, losses.bce_with_logits])
 def test_shapes_that_would_broadcast_are_refused(term):
     with pytest.raises(ValueError, match=r"\(4, 1\).*\(4,\)"):
         term(torch.rand(4, 1), torch.rand(4))

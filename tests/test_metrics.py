@@ -8,9 +8,11 @@ from scipy.stats import energy_distance
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from sklearn.decomposition import PCA
 from sklearn.metrics import average_precision_score
+from torch.distributions import Bernoulli, Normal
 
 from aecourse import metrics
 from aecourse.data import subspace
+from aecourse.models import VAE, mlp_decoder, mlp_encoder
 
 
 @pytest.mark.parametrize("shape", [(1, 28, 28), (3, 64, 64)])
@@ -96,6 +98,21 @@ def test_linear_probe_reads_what_is_linear_and_only_that():
 def test_active_units_counts_the_ones_that_vary():
     mu = torch.randn(500, 6) * torch.tensor([1, 1, 1, 0.01, 0.0, 0.5])
     assert metrics.active_units(mu) == 4
+
+
+@pytest.mark.parametrize("final", [torch.nn.Sigmoid, None])
+def test_importance_weighted_nll_tends_to_the_integral_from_above(final):
+    torch.manual_seed(0)
+    vae = VAE(mlp_encoder((5,), [8], 2), mlp_decoder(1, [8], (5,), final=final))
+    x = torch.bernoulli(torch.full((120, 5), 0.4))
+    z = torch.linspace(-8, 8, 4001)[:, None]
+    p = vae.decode(z) if final else vae.decode(z).sigmoid()
+    joint = Bernoulli(p[:, None]).log_prob(x).sum(2) + Normal(0, 1).log_prob(z)
+    exact = -torch.log(torch.trapezoid(joint.exp(), z[:, 0], dim=0))
+    few, many = (metrics.importance_weighted_nll(vae, x, k, logits=final is None) for k in (1, 5000))
+    torch.testing.assert_close(many, exact, atol=0.1, rtol=0)
+    assert float(many.mean()) == pytest.approx(float(exact.mean()), abs=5e-3)
+    assert few.mean() > exact.mean() + 0.01 and many.shape == (120,)
 
 
 def test_frechet_of_normals_is_the_closed_form():

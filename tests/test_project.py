@@ -78,6 +78,41 @@ def test_makefile_and_readme_name_the_same_commands():
     assert "make test" in (ROOT / ".ci" / "run").read_text() and os.access(ROOT / ".ci" / "run", os.X_OK)
 
 
+@pytest.mark.skipif(not (ROOT / ".git").exists() or os.name != "posix", reason="not a git checkout, or no POSIX shell")
+def test_weekly_runs_each_python_with_its_libraries_and_tells_which_is_missing(tmp_path):
+    """.ci/weekly with a `make` that writes down what it is asked for, and fails where it is told to."""
+    here = "{}.{}".format(*sys.version_info)
+    (tmp_path / f"python{here}").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+    (tmp_path / "make").write_text(
+        '#!/bin/sh\necho "$*" "${PIP_CONSTRAINT:+lowest}" >> "$LOG"; cat $PIP_CONSTRAINT /dev/null > "$LOG.constraint"\n'
+        f'mkdir -p .venv/bin; ln -sf "{tmp_path}/python{here}" .venv/bin/python; [ "$1" != "$BREAK" ]\n')
+    for name in (f"python{here}", "make"):
+        (tmp_path / name).chmod(0o755)
+
+    def weekly(*arguments, **more):
+        (tmp_path / "log").write_text("")
+        env = {"PATH": f"{tmp_path}:{os.environ['PATH']}", "HOME": str(tmp_path), "TMPDIR": str(tmp_path),
+               "LOG": str(tmp_path / "log"), "BREAK": "", **more}
+        answer = subprocess.run([ROOT / ".ci" / "weekly", *arguments], env=env, capture_output=True, text=True)
+        asked = [(line.split()[0], *line.split()[2:]) for line in (tmp_path / "log").read_text().splitlines()]
+        return answer.returncode, answer.stdout.splitlines()[-2:], asked, answer
+
+    code, told, asked, answer = weekly(here, f"{here}-lowest")
+    assert code == 0 and told == [f"Python {here}: passed", f"Python {here}-lowest: passed"], answer
+    assert asked == [("setup",), ("test",), ("setup", "lowest"), ("test", "lowest")]
+    assert "torch==" in answer.stdout, "the versions are told"
+    lowest = dict(line.split("==") for line in (tmp_path / "log.constraint").read_text().splitlines())
+    assert lowest == {line.split(">=")[0]: line.split(">=")[1]
+                      for line in PROJECT["dependencies"] + PROJECT["optional-dependencies"]["test"]}
+    code, told, asked, _ = weekly("3.99", here)
+    assert code == 1 and told == ["Python 3.99: not run: no Python 3.99 was found", f"Python {here}: passed"]
+    assert weekly("--go-on", "3.99", here)[0] == 0
+    code, told, asked, _ = weekly(here, f"{here}-lowest", BREAK="setup")
+    assert code == 1 and told == [f"Python {here}: FAILED", f"Python {here}-lowest: FAILED"] and len(asked) == 2
+    assert weekly(here, BREAK="test")[0] == 1
+    assert not list(tmp_path.glob("tmp.*")), "the clones are removed"
+
+
 def test_version_is_the_installed_one():
     from importlib.metadata import version
     assert version("aecourse") == aecourse.__version__
@@ -196,6 +231,47 @@ def test_lessons_stops_loudly_at_the_first_failure(course, capsys):
     assert _notebooks.read(after).cells[1].execution_count is None
 
 
+def test_lessons_are_repeated_until_one_fails(course, capsys):
+    times = course / "times"
+    write(course / "notebooks" / "00_small.ipynb", f"with open({str(times)!r}, 'a') as file:\n    file.write('x')",
+          f"assert len(open({str(times)!r}).read()) < 3, 'the third time'")
+    write(course / "notebooks" / "01_other.ipynb", "1")
+    before = (course / "notebooks" / "01_other.ipynb").read_bytes()
+    assert cli.main(["lessons", "--check", "--repeat", "2"]) == 0
+    assert "4 of 4 runs of 2 lessons passed" in capsys.readouterr().out
+    times.write_text("x")
+    assert cli.main(["lessons", "--check", "--repeat", "3"]) == 1
+    told = capsys.readouterr()
+    assert "2 of 6 runs of 2 lessons passed" in told.out
+    assert "00_small.ipynb, cell 3" in told.err and "the third time" in told.err
+    assert (course / "notebooks" / "01_other.ipynb").read_bytes() == before
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_lessons_run_on_as_many_threads_as_are_asked_for(course, threads):
+    path = course / "notebooks" / "00_small.ipynb"
+    write(path, "import aecourse, torch\nDEFAULT = torch.get_num_threads()\ntorch.set_num_threads(3)",
+          "print(DEFAULT, torch.get_num_threads())\ntorch.set_num_threads(DEFAULT)", "print(torch.get_num_threads())")
+    notebook, *_ = _notebooks.execute(path, threads=threads)
+    default = min(threads, os.cpu_count())               # torch starts with no more than there are cores
+    assert [cell.outputs[0].text for cell in notebook.cells[3:]] == [f"{default} {threads}\n", f"{threads}\n"]
+    assert "set_num_threads(3)" in path.read_text()
+
+
+def test_no_lesson_sets_the_threads_in_a_way_that_is_not_found():
+    cells = [cell.source for path in _notebooks.find() for cell in _notebooks.read(path).cells]
+    assert sum("set_num_threads" in cell for cell in cells) >= 11
+    for cell in cells:
+        assert cell.count("set_num_threads") == len(_notebooks._THREADS.findall(cell)), cell
+
+
+def test_a_kernel_that_does_not_start_is_told(course, monkeypatch, capsys):
+    (course / "ipykernel_launcher.py").write_text("raise SystemExit('no kernel today')")
+    monkeypatch.setenv("PYTHONPATH", str(course))
+    assert cli.main(["lessons", "--check"]) == 1
+    assert "00_small.ipynb, cell 0:\nKernel died" in capsys.readouterr().err
+
+
 def test_what_must_not_be_stored_is_refused(course, capsys):
     path = course / "notebooks" / "00_small.ipynb"
     home = "/" + "home/somebody/data"
@@ -240,11 +316,15 @@ def test_parameters_that_cannot_be_set_are_told(course, capsys):
 
 
 def test_bad_arguments_are_told(capsys):
-    for arguments in (["ledger", "--seeds", "four"], ["lesson"], []):
+    for arguments in (["ledger", "--seeds", "four"], ["lessons", "--check", "--threads", "0"],
+                      ["lessons", "--check", "--repeat", "-1"], ["lesson"], []):
         with pytest.raises(SystemExit) as stop:
             cli.main(arguments)
         assert stop.value.code == 2
     assert "seeds are written like 0-4" in capsys.readouterr().err
+    for arguments in (["--threads", "2"], ["--repeat", "2"], ["--check", "--repeat", "2", "--seed", "1"]):
+        assert cli.main(["lessons", *arguments]) == 1
+        assert "they go with --check alone" in capsys.readouterr().err
     assert cli.seeds("0-2,7") == [0, 1, 2, 7]
 
 

@@ -2,11 +2,8 @@
 
 import os
 import random
-import signal
 import subprocess
 import sys
-import textwrap
-import time
 
 import numpy as np
 import pytest
@@ -107,6 +104,8 @@ def test_batches_of_unknown_number_want_a_constant_schedule():
 def test_schedules_start_peak_and_end_where_they_say():
     one = SCHEDULES["one-cycle"]
     assert one(0) == pytest.approx(0.04) and one(0.3) == pytest.approx(1) and one(0.9999) < 1e-3
+    level = SCHEDULES["trapezoid"]
+    assert level(0) < 0.1 and level(0.03) == level(0.59) == 1 and level(0.8) == pytest.approx(0.5) and level(0.9999) < 1e-3
     assert SCHEDULES["cosine"](0) == 1 and SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
     rates = []
     model = make()
@@ -205,48 +204,6 @@ def test_a_loader_with_its_own_generator_resumes_too(tmp_path):
     run(train=loader(), epochs=2, schedule="constant", checkpoint=tmp_path / "c.pt")
     model, _ = run(train=loader(), epochs=4, schedule="constant", checkpoint=tmp_path / "c.pt", model=make(3))
     assert same_weights(whole, model)
-
-
-KILLED = textwrap.dedent("""
-    import sys
-    from aecourse import losses
-    from aecourse.data import Batches, subspace
-    from aecourse.models import Autoencoder, mlp_decoder, mlp_encoder
-    from aecourse.training import fit, set_seed
-    import torch
-
-    def denoise(model, x):
-        return losses.squared_error(model(x + 0.1 * torch.randn_like(x)), x)
-
-    set_seed(0)
-    model = Autoencoder(mlp_encoder((12,), [300], 3), mlp_decoder(3, [300], (12,), final=None))
-    fit(model, denoise, Batches(subspace(2000, 12, 3)[0], size=32), 40, checkpoint=sys.argv[1], progress=False,
-        after_epoch=lambda epoch, *_: print(epoch, flush=True))
-    torch.save(model.state_dict(), sys.argv[2])
-""")
-
-
-def test_killed_at_any_moment_and_resumed_it_ends_bit_for_bit_the_same(tmp_path):
-    script = tmp_path / "train.py"
-    script.write_text(KILLED)
-
-    def start(checkpoint, weights):
-        return subprocess.Popen([sys.executable, script, checkpoint, weights], stdout=subprocess.PIPE, text=True)
-
-    assert start(tmp_path / "a.pt", tmp_path / "whole.pt").wait(120) == 0
-    rng, kills = random.Random(0), 0
-    for _ in range(3):
-        process = start(tmp_path / "b.pt", tmp_path / "resumed.pt")
-        for _ in range(rng.randint(2, 9)):               # some epochs further, then a moment more, so as to hit any line
-            process.stdout.readline()
-        time.sleep(rng.random() * 0.05)
-        kills += process.poll() is None
-        os.kill(process.pid, signal.SIGKILL)
-        process.wait()
-    assert kills == 3
-    assert start(tmp_path / "b.pt", tmp_path / "resumed.pt").wait(120) == 0
-    whole, resumed = (torch.load(tmp_path / f"{name}.pt", weights_only=True) for name in ("whole", "resumed"))
-    assert all(torch.equal(whole[k], resumed[k]) for k in whole)
 
 
 def test_a_foreign_checkpoint_is_refused_and_left_as_it_is(tmp_path):
@@ -369,3 +326,15 @@ def test_torch_imported_first_is_told_and_aecourse_first_is_not():
     for code, warned in (("import torch, aecourse", True), ("import aecourse, torch", False)):
         said = subprocess.run([sys.executable, "-c", code], env=env, capture_output=True, text=True, check=True).stderr
         assert ("import aecourse first" in said) == warned
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the OpenMP of PyTorch on Linux is meant")
+def test_the_first_process_spins_for_a_moment_and_each_one_beside_it_sleeps_at_once():
+    env = {k: v for k, v in os.environ.items() if k not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")}
+    show = "import os, aecourse; print(os.environ.get('OMP_WAIT_POLICY'), os.environ.get('GOMP_SPINCOUNT'))"
+    alone, beside, own = (subprocess.run([sys.executable, "-c", f"{before}\n{show}"], env=env | more, capture_output=True, text=True,
+                                         check=True).stdout.strip() for before, more in (
+        ("import socket; socket.socket.bind = lambda *_: None", {}),
+        ("import socket, contextlib\nwith contextlib.suppress(OSError): name = socket.socket(socket.AF_UNIX); name.bind('\\0aecourse')", {}),
+        ("", {"OMP_WAIT_POLICY": "ACTIVE"})))
+    assert (alone, beside, own) == ("PASSIVE 4000", "PASSIVE None", "ACTIVE None")

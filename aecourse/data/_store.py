@@ -7,14 +7,13 @@ import hashlib
 import http.client
 import os
 import shutil
-import tempfile
 import urllib.request
-import zipfile
-import zlib
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
+
+from aecourse import _reading
+from aecourse._writing import arriving
 
 
 class DataError(RuntimeError):
@@ -32,7 +31,7 @@ def folder():
 def find(*names):
     """The first of these files (or folders) in the data folder, then in the read-only `AECOURSE_MIRROR`; None if absent."""
     places = [folder()] + ([Path(os.environ["AECOURSE_MIRROR"]).expanduser()] if os.environ.get("AECOURSE_MIRROR") else [])
-    return next((place / name for place in places for name in names if (place / name).exists()), None)
+    return next((place / name for place in places for name in names if os.path.exists(place / name)), None)
 
 
 def choose(kind, source, embedded, real):
@@ -45,7 +44,7 @@ def choose(kind, source, embedded, real):
     word = {"embedded": embedded, "real": real[0] if real else embedded}.get(word, word)
     if word in (embedded, *real):
         return word
-    if source is not None and Path(word).expanduser().exists():
+    if source is not None and os.path.exists(Path(word).expanduser()):
         return Path(word).expanduser()
     names = ", ".join(f"'{name}'" for name in ("embedded", "real", embedded, *real))
     raise ValueError(f"data.{kind}: unknown source {str(word)!r}. Known are {names}, or the path of an existing file or folder.")
@@ -53,44 +52,33 @@ def choose(kind, source, embedded, real):
 
 def announce(kind, source, what):
     """Say in one line which source is in use: there is never a silent switch."""
-    print(f"{kind}: {source}, {what}")
+    print(f"{kind}: {printable(f'{source}, {what}')}")
 
 
-@contextmanager
-def arriving(path):
-    """A temporary path beside `path`, to be filled with a file or a folder; renamed to `path` only if the block succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    work = Path(tempfile.mkdtemp(prefix=f".{path.name}-", dir=path.parent))
-    try:
-        yield work / path.name
-        if (work / path.name).is_file():
-            with open(work / path.name, "rb+") as file:
-                os.fsync(file.fileno())
-        try:
-            os.replace(work / path.name, path)
-        except OSError:
-            if not path.is_dir():                        # else another process was first: its folder is as good as ours
-                raise
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+def printable(text):
+    """A name from outside as it can be shown: what no encoding has, and what steers a terminal, is escaped."""
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in str(text))
 
 
-def cached(name, make):
+def cached(name, make, unfit=lambda arrays: ""):
     """The dict of arrays that `make()` returns, kept as `cache/<name>.npz` in the data folder.
 
-    A damaged cache is told and made again. A folder that cannot be written costs the cache, not the data.
+    A damaged cache, or one of which `unfit` says what is wrong with its arrays, is told and made again. A folder that
+    cannot be written costs the cache, not the data.
     """
     path = folder() / "cache" / f"{name}.npz"
-    if path.exists():
+    if os.path.lexists(path):
         try:
-            with np.load(path, allow_pickle=False) as file:
-                return {str(key): file[key] for key in file["keys"]}   # the zip's CRC is checked in reading
-        except (OSError, ValueError, EOFError, KeyError, RuntimeError, zlib.error, zipfile.BadZipFile) as error:
-            print(f"{path.name} is damaged ({error}): making it again")
+            arrays = _reading.arrays(path)
+            arrays = {key: arrays[key] for key in arrays.pop("keys").tolist()}
+            if what := unfit(arrays):
+                raise ValueError(what)
+            return arrays
+        except Exception as error:                       # what a damaged or hostile file makes zipfile and NumPy raise
+            print(f"{printable(path.name)} is damaged ({printable(error)[:200]}): making it again")
     arrays = make()
     try:
-        with arriving(path) as temporary:
+        with arriving(path, sum(array.nbytes for array in arrays.values())) as temporary:
             np.savez(temporary, keys=list(arrays), **arrays)
     except OSError as error:
         print(f"{path.name} could not be kept ({error}): the data is right, but will be made again next time")
@@ -106,15 +94,17 @@ def checksum(path, algorithm="sha256"):
 def download(url, path, *, sha256=None, md5=None, timeout=30):
     """Fetch `url` to `path`: verified after the download, then renamed. Raises DataError and leaves nothing behind."""
     try:
-        with arriving(path) as temporary:
-            with urllib.request.urlopen(url, timeout=timeout) as reply, open(temporary, "wb") as file:
-                shutil.copyfileobj(reply, file)
-                wanted = reply.headers.get("Content-Length")
-            if wanted is not None and temporary.stat().st_size != int(wanted):
-                raise DataError(f"cut off after {temporary.stat().st_size:,} of {int(wanted):,} bytes")
-            for algorithm, digest in (("sha256", sha256), ("md5", md5)):
-                if digest and checksum(temporary, algorithm) != digest:
-                    raise DataError(f"the file that came is not the file that was meant (its {algorithm} differs)")
+        with urllib.request.urlopen(url, timeout=timeout) as reply:
+            told = reply.headers.get("Content-Length", "")
+            size = int(told) if told.isdecimal() else None
+            with arriving(path, size) as temporary:
+                with open(temporary, "wb") as file:
+                    shutil.copyfileobj(reply, file)
+                if size is not None and temporary.stat().st_size != size:
+                    raise DataError(f"cut off after {temporary.stat().st_size:,} of {size:,} bytes")
+                for algorithm, digest in (("sha256", sha256), ("md5", md5)):
+                    if digest and checksum(temporary, algorithm) != digest:
+                        raise DataError(f"the file that came is not the file that was meant (its {algorithm} differs)")
     except (OSError, http.client.HTTPException, DataError) as error:
         raise DataError(f"could not download {url}: {error}") from error
     return Path(path)

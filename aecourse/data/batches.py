@@ -22,10 +22,11 @@ class Batches:
                 bad = (~tensor.flatten(1).isfinite()).any(1) if tensor.ndim > 1 else ~tensor.isfinite()
                 raise ValueError(f"tensor {i} holds NaN or infinity in {int(bad.sum())} of its {len(bad)} examples, "
                                  f"first in example {int(bad.nonzero()[0])}")
-        self.tensors, self.size, self.shuffle, self.seed, self.epoch = tensors, size, shuffle, seed, 0
+        self.tensors, self.length = tensors, len(tensors[0])
+        self.size, self.shuffle, self.seed, self.epoch = size, shuffle, seed, 0
 
     def __len__(self):
-        return -(-len(self.tensors[0]) // self.size)
+        return -(-self.length // self.size)
 
     def set_epoch(self, epoch):
         """Choose the order that epoch `epoch` has."""
@@ -34,12 +35,26 @@ class Batches:
     @property
     def recipe(self):
         """What tells these batches from others, for a checkpoint's fingerprint."""
-        return [tuple(t.shape) for t in self.tensors], self.size, self.shuffle, self.seed
+        return self.shapes, self.size, self.shuffle, self.seed
+
+    @property
+    def shapes(self):
+        """`(n, ...)` of each tensor."""
+        return [(self.length, *t.shape[1:]) for t in self.tensors]
+
+    def indices(self):
+        """The rows of each batch of this epoch, a list of index tensors `(B,)`."""
+        mixed = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        rows = torch.randperm(self.length, generator=mixed) if self.shuffle else torch.arange(self.length)
+        return rows.split(self.size)
+
+    def fetch(self, indices):
+        """The rows of each index tensor, as a tuple of tensors, one after the other."""
+        for index in indices:
+            yield tuple(t.index_select(0, index) for t in self.tensors)          # several times faster than t[index]
 
     def __iter__(self):
         if not self.shuffle:
             yield from zip(*(t.split(self.size) for t in self.tensors))
             return
-        mixed = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
-        for index in torch.randperm(len(self.tensors[0]), generator=mixed).split(self.size):
-            yield tuple(t[index] for t in self.tensors)
+        yield from self.fetch(self.indices())

@@ -3,20 +3,18 @@
 import http.client
 import io
 import re
-import tarfile
 import tempfile
 import wave
 import zlib
-from lzma import LZMAError
 from math import gcd
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
+import scipy                                             # its parts load at their first use, which most lessons have none of
 import torch
-from scipy.ndimage import gaussian_filter1d
-from scipy.signal import lfilter, resample_poly
 
+from aecourse import _reading
 from aecourse.data import _store
 
 RATE, SAMPLES = 8000, 8000                               # samples a second, and of one word: a second of sound
@@ -47,7 +45,7 @@ def speech(split="train", source=None):
     source = _store.choose("speech", source, "synthesised", ("fsdd",))
     if source == "synthesised":
         version = _store.checksum(__file__)[:8]          # another synthesizer, another cache
-        arrays = _store.cached(f"speech-{source}-{split}-{version}", lambda: synthesize(split))
+        arrays = _store.cached(f"speech-{source}-{split}-{version}", lambda: synthesize(split), _unfit)
     else:
         arrays = _recorded(source)
         rows = (arrays["take"] < 5) == (split == "test")
@@ -57,6 +55,13 @@ def speech(split="train", source=None):
     x, y, voice, length = (arrays[key] for key in ("x", "y", "voice", "length"))
     _store.announce("speech", source, f"{split}: {len(y):,} words of {len(set(voice))} voices")
     return Speech(torch.from_numpy(x / np.float32(32768)), torch.from_numpy(y).long(), voice, torch.from_numpy(length))
+
+
+def _unfit(arrays, **more):
+    """What is wrong with words that come from a cache, in words; "" if nothing."""
+    rows = {"x": ("i2", SAMPLES), "y": ("u1",), "length": ("i8",), "voice": ("U",), **more}
+    return _reading.unfit(arrays, rows) or "labels or lengths are out of range" * bool(
+        arrays["y"].max() > 9 or arrays["length"].min() < 1 or arrays["length"].max() > SAMPLES)
 
 
 def noises(split="train", source=None):
@@ -72,7 +77,9 @@ def noises(split="train", source=None):
         raise ValueError(f"data.noises: unknown source '{source}'. Known are 'synthesised' and 'recorded'.")
     source = "recorded" if source == "fsdd" else source  # one word for a lesson that wants words and noise
     if source == "synthesised":
-        arrays = _store.cached(f"noises-{source}-{_store.checksum(__file__)[:8]}", _synthesized_noises)
+        arrays = _store.cached(f"noises-{source}-{_store.checksum(__file__)[:8]}", _synthesized_noises,
+                               lambda arrays: _reading.unfit(arrays, dict.fromkeys(KINDS, ("f4",)))
+                               or "it is silent" * any(map(_silent, arrays.values())))
     else:
         arrays = {kind: _noise_file(kind) for kind in KINDS}
     clips = {}
@@ -156,8 +163,8 @@ def _tracks(y, voice, rng):
         got = np.take_along_axis(aim, np.minimum(place, len(sounds) - 1)[..., None], 1)
         got[..., 3:6] *= (place < len(sounds))[..., None]                            # behind the word: silence
         tracks[rows], length[rows] = got, STEP * np.ceil(ends[:, -1] + 3)
-    tracks[..., :3] = gaussian_filter1d(tracks[..., :3], 4.5, axis=1, mode="nearest")          # a tongue has mass
-    tracks[..., 3:6] = gaussian_filter1d(tracks[..., 3:6], 1.0, axis=1, mode="constant")       # a burst is fast
+    tracks[..., :3] = scipy.ndimage.gaussian_filter1d(tracks[..., :3], 4.5, axis=1, mode="nearest")      # a tongue has mass
+    tracks[..., 3:6] = scipy.ndimage.gaussian_filter1d(tracks[..., 3:6], 1.0, axis=1, mode="constant")   # a burst is fast
     return tracks.astype(np.float32), length
 
 
@@ -167,14 +174,14 @@ def _speak(tracks, voice, rng):
     along = np.linspace(0, 1, FRAMES)
     fall, bend = 0.16 + 0.05 * voice["melody"][:, :1], 0.05 * voice["melody"][:, 1:]
     pitch = voice["pitch"][:, None] * np.exp(0.06 * rng.normal(size=(n, 1)) - fall * along + bend * np.sin(7 * along))
-    pitch *= np.exp(gaussian_filter1d(0.03 * rng.normal(size=pitch.shape), 1.5, axis=1))       # jitter
+    pitch *= np.exp(scipy.ndimage.gaussian_filter1d(0.03 * rng.normal(size=pitch.shape), 1.5, axis=1))       # jitter
     phase = np.cumsum(np.repeat(pitch, STEP, 1) * (2 * np.pi / RATE), 1)
     harmonics = (0.475 * RATE // pitch.max(1, keepdims=True)).astype(np.float32)               # none above the middle
     z = (0.999 * np.exp(1j * phase)).astype(np.complex64)
     pulses = (z * (1 - z ** harmonics) / (1 - z)).real                               # the sum of so many cosines
 
     amount = np.stack([np.repeat(tracks[..., i], STEP, 1) for i in (3, 4, 5)])       # voice, breath, friction
-    amount = lfilter([0.05], [1, -0.95], amount, axis=2).astype(np.float32)          # no steps
+    amount = scipy.signal.lfilter([0.05], [1, -0.95], amount, axis=2).astype(np.float32)       # no steps
     noise = rng.standard_normal((2, n, total), np.float32)
     folds = np.sqrt(pitch[:, :1] / RATE).astype(np.float32) * pulses * amount[0]     # equal power at any pitch
     breath = noise[0] * (amount[1] + voice["breath"][:, None].astype(np.float32) * amount[0])
@@ -230,6 +237,7 @@ def _synthesized_noises(seconds=60, seed=0):
         np.add.at(out, when[:, None] + np.arange(tones.shape[1]), tones)
         return out[:n]
 
+    lfilter = scipy.signal.lfilter
     water = lfilter([1, -0.55], [1, 0.25, 0.35], rng.normal(size=n)) + 0.5 * lfilter([1], [1, -1.5, 0.8], rng.normal(size=n))
     water *= np.exp(lfilter([0.004], [1, -0.9995], rng.normal(size=n)))              # it swells and falls a little
     count = 40 * seconds
@@ -252,7 +260,8 @@ def _synthesized_noises(seconds=60, seed=0):
 FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.10.tar.gz"
 FSDD_FILES = ("fsdd.tar.xz", "fsdd.tar.gz", "free-spoken-digit-dataset-1.0.10.tar.gz", "free-spoken-digit-dataset")
 FSDD_VOICES, FSDD_TAKES = 6, 50                          # of each digit
-NAME = re.compile(r"(\d)_([A-Za-z]\w*?)_(\d+)\.wav")
+NAME = re.compile(r"([0-9])_([A-Za-z]\w*?)_([0-9]{1,9})\.wav")
+REMEDY = "\nReplace or remove it. The embedded data needs no file: source='synthesised'."
 
 
 def read_wav(file, name, rates=(RATE,)):
@@ -261,14 +270,16 @@ def read_wav(file, name, rates=(RATE,)):
         with wave.open(io.BytesIO(file)) as sound:
             channels, width, rate, n = sound.getparams()[:4]
             frames = sound.readframes(n)
-    except (wave.Error, EOFError, RuntimeError) as error:
-        raise _store.DataError(f"{name} is no 16-bit PCM wav, or is cut off ({error or type(error).__name__})") from error
+    except Exception as error:                           # wave.Error, and whatever else a damaged header makes it raise
+        why = str(error) or type(error).__name__
+        raise _store.DataError(f"{name} is no 16-bit PCM wav, or is cut off ({why}).{REMEDY}") from error
     if channels != 1 or width != 2:
-        raise _store.DataError(f"{name}: {channels} channel{'s'[:channels > 1]} of {8 * width} bits; wanted is mono, 16 bits")
+        raise _store.DataError(f"{name}: {channels} channel{'s'[:channels > 1]} of {8 * width} bits; wanted is mono, 16 "
+                               f"bits.{REMEDY}")
     if rate not in rates:
-        raise _store.DataError(f"{name} has {rate} samples a second; wanted is {' or '.join(map(str, rates))}")
+        raise _store.DataError(f"{name} has {rate} samples a second; wanted is {' or '.join(map(str, rates))}.{REMEDY}")
     if len(frames) != 2 * n or not n:
-        raise _store.DataError(f"{name} is cut off: {len(frames) // 2:,} of {n:,} samples are there")
+        raise _store.DataError(f"{name} is cut off: {len(frames) // 2:,} of {n:,} samples are there.{REMEDY}")
     return np.frombuffer(frames, "<i2").astype(np.int16), rate
 
 
@@ -294,7 +305,9 @@ def _recorded(source):
         arrays = _read_all(path)
         return _complete(arrays, path) if source == "fsdd" else arrays
 
-    return make() if path.is_dir() else _store.cached(key, make)          # a folder changes without its size
+    if path.is_dir():                                    # it changes without its size
+        return make()
+    return _store.cached(key, make, lambda arrays: _unfit(arrays, take=("i8",)))
 
 
 def _complete(arrays, path):
@@ -312,14 +325,12 @@ def _read_all(path):
         if path.is_dir():
             for file in sorted(path.rglob("*.wav")):
                 if match := NAME.fullmatch(file.name):
-                    found.append((match, read_wav(file.read_bytes(), f"data.speech: {file}")[0]))
+                    found.append((match, read_wav(_reading.read(file), f"data.speech: {file}")[0]))
         else:
-            with tarfile.open(path) as archive:
-                for member in archive:
-                    if (match := NAME.fullmatch(Path(member.name).name)) and member.isfile():
-                        content = archive.extractfile(member).read()
-                        found.append((match, read_wav(content, f"data.speech: {member.name} in {path}")[0]))
-    except (OSError, tarfile.TarError, EOFError, zlib.error, LZMAError) as error:
+            for name, content in _reading.members(path, lambda name: NAME.fullmatch(name.name)):
+                match = NAME.fullmatch(PurePosixPath(name).name)
+                found.append((match, read_wav(content, f"data.speech: {name} in {path}")[0]))
+    except OSError as error:
         raise _store.DataError(f"data.speech: {path} cannot be read ({error}); wanted is a folder or a tar archive of wavs.\n"
                                "The embedded data needs no file: source='synthesised'.") from error
     if not found:
@@ -337,6 +348,11 @@ def _read_all(path):
 NOISE_FILES = {"running tap": "running_tap.wav", "dishes": "doing_the_dishes.wav", "white": "white_noise.wav"}
 
 
+def _silent(clip):
+    """Whether "train" or "test", the first 60 % and the rest, would have no sound."""
+    return not all(part.std() > 0 for part in np.split(clip, [int(0.6 * len(clip))]))
+
+
 def _noise_file(kind):
     """One recording at 8 kHz, (samples,) float64 in [-1, 1]."""
     name = NOISE_FILES[kind]
@@ -345,7 +361,11 @@ def _noise_file(kind):
         put = f"put {', '.join(NOISE_FILES.values())} into {_store.folder() / 'noise'}: the folder _background_noise_ of " \
               "Google's Speech Commands has them"
         raise _store.missing("noises", put, f"there is no noise/{name}, and the archive that has it is too large to fetch")
-    clip, rate = read_wav(path.read_bytes(), f"data.noises: {path}", (RATE, 16_000, 44_100, 48_000))
-    if clip.std() == 0 or len(clip) < 10 * rate:
-        raise _store.DataError(f"data.noises: {path} is silent or shorter than ten seconds")
-    return resample_poly(clip / 32768, RATE // gcd(rate, RATE), rate // gcd(rate, RATE))
+    try:
+        content = _reading.read(path)
+    except OSError as error:
+        raise _store.DataError(f"data.noises: {path} cannot be read ({error}).{REMEDY}") from error
+    clip, rate = read_wav(content, f"data.noises: {path}", (RATE, 16_000, 44_100, 48_000))
+    if len(clip) < 10 * rate or _silent(clip):
+        raise _store.DataError(f"data.noises: {path} is silent in a part, or shorter than ten seconds.{REMEDY}")
+    return scipy.signal.resample_poly(clip / 32768, RATE // gcd(rate, RATE), rate // gcd(rate, RATE))

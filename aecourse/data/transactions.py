@@ -1,7 +1,7 @@
 """Card transactions, a few of them fraud: simulated, with the kind of each fraud known, or the public set of ULB."""
 
 import csv
-import gzip
+import io
 import tempfile
 import warnings
 from typing import NamedTuple
@@ -9,6 +9,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from aecourse import _reading
 from aecourse.data import _store
 
 DAYS, CUSTOMERS, ROWS, FRAUDS = 60, 400, 60_000, 300
@@ -46,7 +47,8 @@ def transactions(split="train", source=None):
     rows = (hours >= CUTS[split][0] * end) & (hours < CUTS[split][1] * end)
     y = (arrays["kind"][rows] != "normal").astype(np.int64)
     if not len(y):
-        raise _store.DataError(f"data.transactions: no row of {source} falls into {split!r}, which is cut by time.")
+        raise _store.DataError(f"data.transactions: no row of {source} falls into {split!r}, which is cut by time.\n"
+                               "Replace it. The embedded data needs no file: source='simulated'.")
     _store.announce("transactions", source, f"{split}: {len(y):,} rows, {y.sum():,} of them fraud{arrays['note']}")
     x, kind, *rest = (arrays[key][rows] for key in ("x", "kind", "hours", "amount", "weight"))
     return Transactions(torch.from_numpy(x), torch.from_numpy(y), features, kind, *map(torch.from_numpy, rest))
@@ -196,11 +198,17 @@ def _ulb(source):
     """The arrays of the csv at the path `source`, or of the first of `ULB_FILES`, or, without any, of OpenML's copy."""
     path = _store.find(*ULB_FILES) if source == "ulb" else source
     if path is None:
-        return _store.cached("transactions_openml_1597", _openml)
+        return _store.cached("transactions_openml_1597", _openml, _unfit)
     if path.is_dir():
         raise _store.DataError(f"data.transactions: {path} is a folder; wanted is a csv file, plain or gzipped.")
     stat = path.stat()
-    return _store.cached(f"transactions_{path.name}_{stat.st_size}_{stat.st_mtime_ns}", lambda: _arrays(*_read(path)))
+    name = f"transactions_{path.name}_{stat.st_size}_{stat.st_mtime_ns}"
+    return _store.cached(name, lambda: _arrays(*_read(path)), _unfit)
+
+
+def _unfit(arrays):
+    rows = {"x": ("f4", len(ULB_FEATURES)), "kind": ("U",), "hours": ("f8",), "amount": ("f4",), "weight": ("f4",)}
+    return _reading.unfit(arrays, rows, ("note",)) or "a kind is unknown" * (not set(arrays["kind"]) <= {"normal", "fraud"})
 
 
 def _arrays(names, table):
@@ -223,7 +231,9 @@ def _arrays(names, table):
 def _read(path):
     """The names of ULB's 31 columns and a csv's (n, 31) float64 table, or a DataError that says where it is wrong."""
     wanted = ("Time", *ULB_FEATURES[:-1], "Amount", "Class")
-    fits = dict.fromkeys(("Time", "Amount"), lambda v: (v >= 0) & (v < np.inf))
+    largest = np.finfo(np.float32).max
+    fits = dict.fromkeys(wanted, lambda v: np.abs(v) <= largest)
+    fits |= dict.fromkeys(("Time", "Amount"), lambda v: (v >= 0) & (v <= largest))
     fits["Class"] = lambda v: (v == 0) | (v == 1)
 
     def wrong(what):
@@ -231,33 +241,51 @@ def _read(path):
                                 "Amount and Class (1 = fraud).\nThe embedded data needs no file: source='simulated'.")
 
     try:
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", newline="", encoding="utf-8-sig") as file:
-            names = [name.strip() for name in next(csv.reader(file), [])]
-            if absent := [name for name in wanted if name not in names]:
-                raise wrong(f" lacks the column{'s'[:len(absent) > 1]} {', '.join(absent)}" if names else " is empty")
+        with _text(path) as file:
+            names = [name.strip() for name in next(csv.reader(_lines(file)), [])]
+            if absent := [name for name in wanted if names.count(name) != 1]:
+                raise wrong(f" lacks the column{'s'[:len(absent) > 1]} {', '.join(absent)}, or has it twice"
+                            if names else " is empty")
             use = [names.index(name) for name in wanted]
             try:
                 with warnings.catch_warnings(action="ignore"):                # a file without rows is told below
-                    table = np.loadtxt(file, delimiter=",", quotechar='"', usecols=use, ndmin=2)
-                if len(table) and all(fits.get(n, np.isfinite)(c).all() for n, c in zip(wanted, table.T)):
+                    table = np.loadtxt(_lines(file, len(names)), delimiter=",", comments=None, quotechar='"', usecols=use,
+                                       ndmin=2)
+                if len(table) and all(fits[name](column).all() for name, column in zip(wanted, table.T)):
                     if np.ptp(table[:, -1]) == 0:
                         raise wrong(f": all {len(table):,} rows have Class {table[0, -1]:.0f}, but both are needed")
                     return wanted, table
             except ValueError:
                 pass
-            file.seek(0)                                  # something is wrong: once more, slowly, to say where
-            for line, row in enumerate(csv.reader(file), 1):
+        with _text(path) as file:                         # something is wrong: once more, slowly, to say where
+            for line, row in enumerate(csv.reader(_lines(file)), 1):
                 for name, i in zip(wanted, use) if row and line > 1 else ():
                     cell = row[i].strip() if i < len(row) else ""
                     try:
-                        fine = fits.get(name, np.isfinite)(float(cell))
+                        fine = fits[name](float(cell.replace("_", " ")))
                     except ValueError:
                         fine = False
                     if not fine:
-                        raise wrong(f", line {line}, column {name}: {cell!r} cannot stand there")
-            raise wrong(" has a header and no rows")
-    except (OSError, EOFError, UnicodeDecodeError, csv.Error) as error:
-        raise wrong(f" cannot be read ({error})") from error
+                        raise wrong(f", line {line}, column {name}: {cell[:40]!r} cannot stand there")
+                if row and len(row) != len(names):
+                    raise wrong(f", line {line}: {len(row)} cells for {len(names)} columns")
+            raise wrong(" has a header and no rows" if line < 2 else " has cells that are no numbers")
+    except (OSError, MemoryError, UnicodeDecodeError, csv.Error) as error:
+        raise wrong(f" cannot be read ({str(error) or 'it is too large'})") from error
+
+
+def _text(path):
+    return io.TextIOWrapper(_reading.unpacked(path), encoding="utf-8-sig", newline="")
+
+
+def _lines(file, cells=None, longest=2**16):
+    """The lines of a text, each shorter than 65,536 characters; with so many cells, where told, but for blank ones."""
+    while line := file.readline(longest):
+        if len(line) == longest:
+            raise OSError(f"a line of {longest:,} characters or more")
+        if cells and line.count(",") != cells - 1 and not line.isspace() and '"' not in line:
+            raise ValueError(f"not {cells} cells")
+        yield line
 
 
 def _openml():
