@@ -15,7 +15,7 @@ from aecourse import _notebooks as notebooks
 from aecourse.claims import _show
 
 LEDGER = notebooks.ROOT / "LEDGER.json"                  # lesson: source: seed: {"seconds", "claims"} or {"error"}
-PARTS = ("fit", "pair", "fraud", "growth")               # of the benchmark
+PARTS = ("fit", "pair", "fraud", "growth", "likelihood")  # of the benchmark
 FILES = {                                                # what shows that a source is here; the first is embedded
     "digits": {"strokes": (), "mnist": ("MNIST/raw",), "fashion-mnist": ("FashionMNIST/raw",)},
     "faces": {"drawn": (), "lfw": ("lfw_one_per_person.tar", "lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home"),
@@ -213,7 +213,9 @@ def bench(args):
     from aecourse import bench
     from aecourse.data import DataError
     plan = bench.QUICK if args.quick else bench.Plan()
-    asked = {name: getattr(args, name) for name in ("epochs", "rounds", "peers") if getattr(args, name) is not None}
+    args.vae_epochs = args.epochs
+    asked = {name: getattr(args, name) for name in ("epochs", "vae_epochs", "rounds", "peers", "draws", "model")
+             if getattr(args, name) is not None}
     try:
         bench.run(args.parts or list(PARTS), args.source, plan._replace(**asked), args.out)
     except (bench.ChildError, DataError, OSError, ValueError) as error:
@@ -285,8 +287,10 @@ def main(argv=None):
     command.add_argument("parts", nargs="*", type=part, metavar="part", help=f"{', '.join(PARTS)}; all where none is given")
     command.add_argument("--source", type=lambda text: text.split(","), default=[None],
                          help="embedded, real, or embedded,real; what AECOURSE_DATA says where it is not given")
-    command.add_argument("--epochs", type=count, help="of each contender in fit (10)")
+    command.add_argument("--epochs", type=count, help="of each contender in fit (10), of the VAE in likelihood (12)")
     command.add_argument("--rounds", type=count, help="repetitions in pair, seeds in fraud (3)")
+    command.add_argument("--draws", type=count, help="codes per image in likelihood (200)")
+    command.add_argument("--model", help="in likelihood: a folder that `train best-vae` wrote, instead of a new training")
     command.add_argument("--peers", help="all (the default), none, or some of lightning,pythae,pyod")
     command.add_argument("--out", default=str(notebooks.ROOT), help="the folder to write to")
     command.add_argument("--quick", action="store_true", help="small: shows that it works, its figures say little")

@@ -412,7 +412,8 @@ METHODS = {                                              # those of PyOD begin w
     "PyOD AutoEncoder": partial(_pyod, "auto_encoder", "AutoEncoder"),
     "PyOD AutoEncoder, lesson 05's sizes": _pyod_our_body,
     "PyOD VAE": partial(_pyod, "vae", "VAE"),
-    "PyOD PCA": partial(_pyod, "pca", "PCA"),
+    # By default it divides by the variance of every component, 0 for the simulated data: of its categories one is always 1.
+    "PyOD PCA": partial(_pyod, "pca", "PCA", n_components=0.999),
 }
 
 JOBS = {"contend": _contend, "roof": _roof, "rates": _rates, "grow": _grow, "fraud": _fraud}

@@ -51,10 +51,25 @@ def bce(x_hat, x):
     return _BernoulliError.apply(x_hat.to(x.dtype), x) / len(x)
 
 
+class _BernoulliErrorOfLogits(torch.autograd.Function):
+    """The same from logits, `sum_i log(1 + exp(l_i)) - x_i l_i`, in half as many passes over the images as PyTorch's own."""
+
+    @staticmethod
+    def forward(ctx, logits, x):
+        ctx.save_for_backward(logits, x)
+        return F.softplus(logits).sum() - logits.flatten() @ x.flatten()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx, grad):
+        logits, x = ctx.saved_tensors
+        return torch.sigmoid(logits).sub_(x).mul_(grad), -grad * logits if ctx.needs_input_grad[1] else None
+
+
 def bce_with_logits(logits, x):
     """`bce(logits.sigmoid(), x)`, faster, and exact where a sigmoid would round to 0 or 1: for a decoder with `final=None`."""
     _same_shape(logits, x)
-    return F.binary_cross_entropy_with_logits(logits, x, reduction="sum") / len(x)
+    return _BernoulliErrorOfLogits.apply(logits.to(x.dtype), x) / len(x)
 
 
 def l1(z):

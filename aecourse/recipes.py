@@ -190,7 +190,7 @@ def _sketch(latent, channels, shape):
     return nn.Sequential(Sum(coarse, conv_decoder(latent, channels, shape, final=None)), nn.Sigmoid())
 
 
-def _face_vae(shape, channels=(8, 16, 32, 64), latent=32):
+def _face_vae(shape, channels=(16, 32, 64, 128), latent=32):
     half = (shape[0], shape[1] // 2, shape[2] // 2)
     glance = nn.Sequential(nn.AvgPool2d(16), nn.Flatten(), nn.BatchNorm1d(48), nn.Linear(48, 2 * latent))
     look = nn.Sequential(nn.AvgPool2d(2), conv_encoder(half, channels[1:], 2 * latent))
@@ -329,7 +329,7 @@ RECIPES = {
                  lambda shape: 3e-2 if shape == (29,) else 5e-3, 20, size=256),
     "06": Recipe("digits", _digits, pixels, Codec, minimize(squeeze), 8e-3, 5, size=64),
     "07": Recipe("digits", _digits, pixels, dense([256, 256, 256], 20, kind=VAE, norm=True), minimize(elbo), 3e-3, 6),
-    "08": Recipe("faces", _faces, pixels, _face_vae, minimize(gaussian_elbo), 5e-3, lambda n: round(32_000 / n), size=32),
+    "08": Recipe("faces", _faces, pixels, _face_vae, minimize(gaussian_elbo), 5e-3, lambda n: round(30_000 / n), size=32),
     "09": Recipe("faces", _faces, halved, _face_aae, _aae_updates, 4e-3, lambda n: round(30_000 / n), size=64,
                  schedule="cosine"),
     "10": Recipe("faces", _faces, halved, _face_gan, _gan_updates, 2e-3, lambda n: round(13_000 / n), size=32,

@@ -240,21 +240,31 @@ def _terms(loss, model, batch):
 
 
 class _Log:
-    """The terms of one epoch, kept on the device and read once at its end."""
+    """The terms of one epoch, kept on the device and read once at its end.
+
+    They are copied into blocks: a small tensor that stays from each step cuts up the memory that the step gave back, and the
+    process grows by about a batch at every step.
+    """
+
+    BLOCK = 1024
 
     def __init__(self):
         self.terms, self.sizes = {}, {}
 
     def add(self, size, terms):
         for name, value in terms.items():
-            self.terms.setdefault(name, []).append(value.detach())
-            self.sizes.setdefault(name, []).append(size)
+            blocks, sizes = self.terms.setdefault(name, []), self.sizes.setdefault(name, [])
+            if len(sizes) % self.BLOCK == 0:
+                blocks.append(value.new_empty(self.BLOCK))
+            blocks[-1][len(sizes) % self.BLOCK] = value.detach()
+            sizes.append(size)
 
     def means(self, epoch):
         """The mean over examples of every term: a last, smaller batch counts for less."""
         numbers = {}
-        for name, values in self.terms.items():
-            values, sizes = torch.stack(values).double().cpu(), torch.tensor(self.sizes[name], dtype=torch.float64)
+        for name, blocks in self.terms.items():
+            sizes = torch.tensor(self.sizes[name], dtype=torch.float64)
+            values = torch.cat(blocks)[:len(sizes)].double().cpu()
             if not values.isfinite().all():
                 batch = int((~values.isfinite()).nonzero()[0])
                 raise FloatingPointError(_diverged(name, float(values[batch]), epoch, batch))
@@ -263,7 +273,7 @@ class _Log:
 
     def latest(self, epoch):
         """The newest values, as a short text. The check for NaN comes with it, so that a lost run stops soon."""
-        newest = {name: float(values[-1]) for name, values in self.terms.items()}
+        newest = {name: float(blocks[-1][(len(self.sizes[name]) - 1) % self.BLOCK]) for name, blocks in self.terms.items()}
         if not all(map(math.isfinite, newest.values())):
             self.means(epoch)
         return f"epoch {epoch + 1}, " + ", ".join(f"{name} {value:.4g}" for name, value in newest.items())

@@ -8,8 +8,10 @@ import pytest
 import torch
 
 from aecourse import __main__ as cli
-from aecourse import bench, contenders, data
+from aecourse import bench, contenders, data, recipes
 from aecourse.metrics import average_precision
+from aecourse.models import VAE
+from aecourse.recipes import dense
 from aecourse.training import set_seed
 
 
@@ -204,10 +206,26 @@ def test_the_command_writes_figures_a_page_and_a_picture_and_keeps_what_it_did_n
         assert text in texts
 
 
+def test_the_likelihood_of_a_trained_vae_is_kept_by_its_epochs(tmp_path, monkeypatch):
+    monkeypatch.delenv("AECOURSE_DATA", raising=False)
+    small = dense([20], 4, kind=VAE)
+    monkeypatch.setitem(recipes.RECIPES, "best-vae", recipes.RECIPES["best-vae"]._replace(make=small))
+    assert cli.main(["bench", "likelihood", "--quick", "--out", str(tmp_path)]) == 0
+    (row,) = (entry["results"] for entry in json.loads((tmp_path / "BENCHMARK.json").read_text())["likelihood"].values())
+    assert row["epochs"] == 1 and row["draws"] == 10 and row["seconds"] > 0
+    assert 100 < row["nll"] < row["bound"] < 784 * np.log(2), "better than throwing coins; more draws, a tighter bound"
+    page = (tmp_path / "BENCHMARK.md").read_text()
+    assert "## The best VAE: strokes, 1 epochs" in page and f"| {row['bound']:,.2f} | {row['nll']:,.2f} |" in page
+    recipes.train("best-vae", source="strokes", epochs=1, out=tmp_path / "runs", progress=False)
+    assert cli.main(["bench", "likelihood", "--quick", "--model", str(tmp_path / "runs"), "--out", str(tmp_path)]) == 0
+    again = json.loads((tmp_path / "BENCHMARK.json").read_text())["likelihood"]["strokes, 1 epochs"]["results"]
+    assert again["nll"] == row["nll"], "the same seed, the same model"
+
+
 def test_what_cannot_be_measured_or_kept_is_told(tmp_path, capsys):
     with pytest.raises(SystemExit):
         cli.main(["bench", "speed"])
-    assert "the parts are fit, pair, fraud, growth; got 'speed'" in capsys.readouterr().err
+    assert "the parts are fit, pair, fraud, growth, likelihood; got 'speed'" in capsys.readouterr().err
     assert cli.main(["bench", "fit", "--source", "nowhere", "--out", str(tmp_path)]) == 1
     assert "unknown source 'nowhere'" in capsys.readouterr().err
     (tmp_path / "BENCHMARK.json").write_text("{")

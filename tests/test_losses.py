@@ -47,6 +47,15 @@ def test_bce_and_its_gradients_are_those_of_torch_also_at_the_ends(dtype):
 def test_bce_with_logits_is_bce_of_their_sigmoid_and_bce_refuses_them():
     logits, x = 3 * torch.randn(4, 1, 3, 3), torch.rand(4, 1, 3, 3)
     torch.testing.assert_close(losses.bce_with_logits(logits, x), losses.bce(logits.sigmoid(), x))
+    for l, target in ((logits, x), (torch.tensor([[-300., 300.]]), torch.tensor([[1., 0.3]]))):
+        mine, y = l.clone().requires_grad_(), target.clone().requires_grad_()
+        theirs, z = l.clone().requires_grad_(), target.clone().requires_grad_()
+        value = losses.bce_with_logits(mine, y)
+        reference = F.binary_cross_entropy_with_logits(theirs, z, reduction="sum") / len(z)
+        value.backward(), reference.backward()
+        torch.testing.assert_close(value, reference)
+        torch.testing.assert_close(mine.grad, theirs.grad)
+        torch.testing.assert_close(y.grad, z.grad)
     with pytest.raises(ValueError, match="for logits take bce_with_logits"):
         losses.bce(logits, x)
     assert losses.bce(logits.sigmoid() * float("nan"), x).isnan()

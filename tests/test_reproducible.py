@@ -32,7 +32,7 @@ def elbo(model, x):
 
 torch.set_num_threads(2)
 set_seed(int(sys.argv[2]))
-x, _ = data.speech("test", "synthesised")
+x = data.speech("test", "synthesised").x
 x = torch.stft(x, 256, window=torch.hann_window(256), return_complex=True).abs()[:, None, :128, :32].clamp(max=1)
 model = VAE(conv_encoder((1, 128, 32), [4, 8], 8), conv_decoder(4, [8, 4], (1, 128, 32)))
 history = fit(model, elbo, data.Batches(x, size=64), 2, progress=False)

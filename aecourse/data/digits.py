@@ -187,4 +187,4 @@ def digits(split="train", source=None):
                            lambda arrays: _reading.unfit(arrays, {"x": ("u1", 28, 28), "y": ("u1",)})
                            or ("a label is above 9" if arrays["y"].max() > 9 else ""))
     _store.announce("digits", source, f"{split}: {len(arrays['y']):,} images of 28 x 28")
-    return torch.from_numpy(arrays["x"]).unsqueeze(1).float() / 255, torch.from_numpy(arrays["y"]).long()
+    return torch.from_numpy(arrays["x"]).unsqueeze(1).float().div_(255), torch.from_numpy(arrays["y"]).long()
