@@ -31,6 +31,6 @@ if "OMP_WAIT_POLICY" not in os.environ:
     if "torch" in sys.modules:
         warnings.warn(
             "torch was imported before aecourse, too late to share the cores with a second notebook: "
-            "import aecourse first, or set OMP_WAIT_POLICY=PASSIVE before starting Python.",
+            "restart (in a notebook: the kernel) and import aecourse first, or set OMP_WAIT_POLICY=PASSIVE before starting Python.",
             stacklevel=2,
         )
