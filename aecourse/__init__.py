@@ -11,17 +11,17 @@ __version__ = "0.1.0"
 def _share_the_cores():
     """Choose how PyTorch's threads wait for each other, which OpenMP reads once, when torch is loaded: so before it is.
 
-    By default they spin, and two notebooks that train at once on two cores starve each other. Asked to sleep they share, but a
-    training alone pays for being woken many times a step. So the first process with this package spins for a moment before
-    it sleeps, and each one that starts beside it sleeps at once. `python -m aecourse bench pair` measures what that brings.
+    By default they spin, and two notebooks that train at once on two cores starve each other. Asked to sleep they share,
+    but a training alone pays for being woken many times a step. So the first process with this package spins for a moment
+    before it sleeps, and each one that starts beside it sleeps at once. `python -m aecourse bench pair` measures it.
     """
     global _first
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
     if sys.platform == "linux" and "GOMP_SPINCOUNT" not in os.environ:
         _first = socket.socket(socket.AF_UNIX)
         try:
-            _first.bind("\0aecourse")                    # a name, not a file; free again when this process ends, however it ends
-            os.environ["GOMP_SPINCOUNT"] = "4000"        # of libgomp, the OpenMP of PyTorch on Linux
+            _first.bind("\0aecourse")                    # a name, not a file; free again when the process ends
+            os.environ["GOMP_SPINCOUNT"] = "1500"        # of libgomp, the OpenMP of PyTorch on Linux
         except OSError:
             _first.close()
 
@@ -31,6 +31,6 @@ if "OMP_WAIT_POLICY" not in os.environ:
     if "torch" in sys.modules:
         warnings.warn(
             "torch was imported before aecourse, too late to share the cores with a second notebook: "
-            "restart (in a notebook: the kernel) and import aecourse first, or set OMP_WAIT_POLICY=PASSIVE before starting Python.",
+            "restart (in a notebook: the kernel) and import aecourse first, or set OMP_WAIT_POLICY=PASSIVE before Python starts.",
             stacklevel=2,
         )

@@ -58,6 +58,8 @@ SCHEDULES = {
     else 0.5 + 0.5 * math.cos(math.pi * (t - 0.3) / 0.7),
     # Up in the first 3 %, level to 60 %, then straight down to nothing (Zhai et al. 2022, with a linear end).
     "trapezoid": lambda t: min(1.0, 0.04 + t / 0.03) if t < 0.6 else (1 - t) / 0.4,
+    # Up in the first 3 %, then down by a power: early epochs are nearly as good as those of a shorter training.
+    "polynomial": lambda t: min(1.0, 0.04 + t / 0.03) * (1 - t) ** 1.5,
 }
 
 
@@ -69,7 +71,7 @@ def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after
     train:       an iterable of batches (a tensor, or a tuple of tensors): `Batches`, a DataLoader, a list.
     epochs:      how often to go through it.
     lr:          peak learning rate of the Adam that is made for a plain loss; `Update`s bring their own.
-    schedule:    "one-cycle", "cosine", "trapezoid", "constant", or a function of the share done; None: one-cycle for a plain loss,
+    schedule:    "one-cycle", "cosine", "trapezoid", "polynomial", "constant", or a function of the share done; None: one-cycle for a plain loss,
                  constant for `Update`s.
     valid:       batches on which the same loss is evaluated after each epoch, logged as "valid <name>".
     after_epoch: called as `after_epoch(epoch, model, history)`; may return a dict of numbers to log. Random numbers drawn in

@@ -106,6 +106,8 @@ def test_schedules_start_peak_and_end_where_they_say():
     assert one(0) == pytest.approx(0.04) and one(0.3) == pytest.approx(1) and one(0.9999) < 1e-3
     level = SCHEDULES["trapezoid"]
     assert level(0) < 0.1 and level(0.03) == level(0.59) == 1 and level(0.8) == pytest.approx(0.5) and level(0.9999) < 1e-3
+    power = SCHEDULES["polynomial"]
+    assert power(0) < 0.1 and power(0.03) > 0.95 and power(0.36) == pytest.approx(0.512) and power(0.9999) < 1e-3
     assert SCHEDULES["cosine"](0) == 1 and SCHEDULES["cosine"](0.5) == pytest.approx(0.5)
     rates = []
     model = make()
@@ -337,4 +339,4 @@ def test_the_first_process_spins_for_a_moment_and_each_one_beside_it_sleeps_at_o
         ("import socket; socket.socket.bind = lambda *_: None", {}),
         ("import socket, contextlib\nwith contextlib.suppress(OSError): name = socket.socket(socket.AF_UNIX); name.bind('\\0aecourse')", {}),
         ("", {"OMP_WAIT_POLICY": "ACTIVE"})))
-    assert (alone, beside, own) == ("PASSIVE 4000", "PASSIVE None", "ACTIVE None")
+    assert (alone, beside, own) == ("PASSIVE 1500", "PASSIVE None", "ACTIVE None")
