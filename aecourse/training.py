@@ -71,8 +71,8 @@ def fit(model, loss, train, epochs, *, lr=1e-3, schedule=None, valid=None, after
     train:       an iterable of batches (a tensor, or a tuple of tensors): `Batches`, a DataLoader, a list.
     epochs:      how often to go through it.
     lr:          peak learning rate of the Adam that is made for a plain loss; `Update`s bring their own.
-    schedule:    "one-cycle", "cosine", "trapezoid", "polynomial", "constant", or a function of the share done; None: one-cycle for a plain loss,
-                 constant for `Update`s.
+    schedule:    "one-cycle", "cosine", "trapezoid", "polynomial", "constant", or a function of the share done; None: one-cycle
+                 for a plain loss, constant for `Update`s.
     valid:       batches on which the same loss is evaluated after each epoch, logged as "valid <name>".
     after_epoch: called as `after_epoch(epoch, model, history)`; may return a dict of numbers to log. Random numbers drawn in
                  it do not change the training.
