@@ -56,7 +56,7 @@ SCHEDULES = {
     # Up from 1/25 in the first 30 %, down to nothing after (Smith and Topin 2018).
     "one-cycle": lambda t: 0.04 + 0.96 * math.sin(math.pi / 2 * t / 0.3) ** 2 if t < 0.3
     else 0.5 + 0.5 * math.cos(math.pi * (t - 0.3) / 0.7),
-    # Up in the first 3 %, level to 60 %, then straight down to nothing (Zhai et al. 2022, with a linear end).
+    # Up in the first 3 %, level to 60 %, then straight down to nothing (as Hägele et al. 2024 have it).
     "trapezoid": lambda t: min(1.0, 0.04 + t / 0.03) if t < 0.6 else (1 - t) / 0.4,
     # Up in the first 3 %, then down by a power: early epochs are nearly as good as those of a shorter training.
     "polynomial": lambda t: min(1.0, 0.04 + t / 0.03) * (1 - t) ** 1.5,
