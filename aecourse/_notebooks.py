@@ -111,6 +111,7 @@ def execute(path, *, seed=None, source=None, threads=None, each_cell=lambda: Non
             env |= {"AECOURSE_LEDGER": str(ledger), "AECOURSE_LESSON": path.stem, "AECOURSE_SEED": str(seed),
                     "AECOURSE_SOURCE_NAME": source, "AECOURSE_DATA": source}
         client = NotebookClient(notebook, timeout=CELL_SECONDS, startup_timeout=CELL_SECONDS, record_timing=False,
+                                shutdown_kernel="immediate",      # asked politely, a kernel with torch takes two seconds to go
                                 resources={"metadata": {"path": str(path.parent)}})
         client.create_kernel_manager()
         # no folder of kernels is searched: what is left is the kernel of the Python that runs this

@@ -23,7 +23,8 @@ from torch import nn
 from torch.nn import functional as F
 from torch.overrides import TorchFunctionMode
 
-from aecourse.training import Update, _terms, _together
+from aecourse.checkpoints import several_processes
+from aecourse.training import Update, _terms
 
 SIZED = {torch.randn, torch.rand, torch.randint}
 LIKE = {torch.randn_like, torch.rand_like, torch.randint_like, torch.bernoulli, torch.Tensor.bernoulli, F.dropout}
@@ -61,7 +62,7 @@ def stop():
 
 def world():
     """`rank, number of processes`; 0, 1 for a process alone."""
-    return (dist.get_rank(), dist.get_world_size()) if _together() else (0, 1)
+    return (dist.get_rank(), dist.get_world_size()) if several_processes() else (0, 1)
 
 
 @contextmanager

@@ -301,7 +301,7 @@ def test_an_interrupt_keeps_the_model_and_the_history(capsys):
     (lambda model, x: (model(x) - x) ** 2, "scalar tensors.*sum over features"),
     (lambda model, x: 1.0, "scalar tensors.*float"),
     (lambda model, x: {"recon": reconstruct(model, x)}, "needs an entry 'loss'"),
-    (lambda model, x: x.sum(), "does not depend on the model"),
+    (lambda model, x: x.sum(), "does not depend on what its optimizer may move"),
     ([], "list of Update"), ("mse", "loss function"),
 ])
 def test_a_loss_of_the_wrong_kind_is_told(loss, said):
