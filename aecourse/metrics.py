@@ -121,19 +121,21 @@ def principal_angles(a, b):
     return np.degrees(subspace_angles(a, b))[::-1].copy()
 
 
-def linear_probe(z, y, z_test, y_test, *, penalty=1.0):
-    """Test accuracy of logistic regression on standardized codes: how much a straight cut can read off `z (n, latent)`.
+def linear_probe(z, y, z_test, y_test, *, penalty=1.0, standardize=True):
+    """Test accuracy of logistic regression on codes, standardized or as they are: what a straight cut reads off `z (n, latent)`.
 
     y: (n,) class numbers; penalty: weight of the squared coefficients, as scikit-learn's 1/C.
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
     from sklearn.preprocessing import StandardScaler
+    from threadpoolctl import threadpool_limits
 
     z, y, z_test, y_test = (torch.as_tensor(v).detach().cpu().flatten(1) if torch.as_tensor(v).ndim > 1
                             else torch.as_tensor(v).cpu() for v in (z, y, z_test, y_test))
-    probe = make_pipeline(StandardScaler(), LogisticRegression(C=1 / penalty, max_iter=1000))
-    return float(probe.fit(z, y).score(z_test, y_test))
+    probe = make_pipeline(*[StandardScaler()] * standardize, LogisticRegression(C=1 / penalty, max_iter=1000))
+    with threadpool_limits(1):                           # NumPy's and SciPy's threads wait for each other's at every step
+        return float(probe.fit(z, y).score(z_test, y_test))
 
 
 def active_units(mu, threshold=0.01):

@@ -44,8 +44,8 @@ LESSONS = {
 HOW = {                                                  # what the notebook says of batches, epochs and rates
     "00": ["epochs=15, lr=3e-3"],
     "01": ["trained(deep, train_x, 5)", "epochs, lr=8e-3, size=128"],
-    "02": ["fit(deep, reconstruct, Batches(train_x, seed=SEED), 144_000 // len(train_x), lr=5e-3)"],
-    "03": ["batches = Batches(train_x, seed=SEED)", "epochs=max(3, 1_200 // len(batches)), lr=1e-2"],
+    "02": ["fit(deep, reconstruct, Batches(train_x, seed=SEED), 120_000 // len(train_x), lr=5e-3)"],
+    "03": ["batches = Batches(train_x, seed=SEED)", "epochs=max(3, 1_000 // len(batches)), lr=1e-2"],
     "04": ["epochs=8, after_epoch=None", "Batches(x, seed=SEED), epochs, lr=1e-2"],
     "05": ['"lr": 5e-3', "epochs=20, members", "Batches(x, size=256"],
     "05 ulb": ['"lr": 3e-2'],
@@ -55,7 +55,7 @@ HOW = {                                                  # what the notebook say
     "09": ["lrs=(4e-3, 2e-3, 1e-3), batches=face_batches, epochs=EPOCHS", "size=64, seed=SEED), round(30_000 / len(faces))"],
     "10": ["lr=2e-3, betas=(0.0, 0.9)", "batch_size=32", "num_samples=32 * 45", "epochs=9"],
     "11": ["fit(denoiser, denoise, pool, EPOCHS, lr=3e-3)", "EPOCHS = (1, 28, 28), 5"],
-    "12": ["size=16, seed=SEED)", "epochs=12 if RECORDED else 5, lr=3e-3"],
+    "12": ["size=16, seed=SEED)", "epochs=12 if RECORDED else 4, lr=3e-3"],
 }
 
 
