@@ -243,16 +243,14 @@ def measure_likelihood(plan, source):
         folder = Path(plan.model or home)
         if plan.model is None:
             recipes.train("best-vae", source=source, epochs=plan.vae_epochs, device="cpu", out=folder)
-        vae = recipes.trained("best-vae", folder)
-        trained_on = json.loads(_reading.read(folder / "recipe.json"))["source"]
-        history = [json.loads(line) for line in _reading.read(folder / "log.jsonl").splitlines()]
-    if trained_on != source:
-        raise ValueError(f"{plan.model} was trained on {trained_on}, not on {source}: --source {trained_on}")
+        vae, recipe, history = recipes.opened("best-vae", folder)
+    if recipe["source"] != source:
+        raise ValueError(f"{plan.model} was trained on {recipe['source']}, not on {source}: --source {recipe['source']}")
     with forked_rng(0):
         x = torch.bernoulli(data.digits("test", source)[0][:plan.images])
     parts = tqdm(x.split(500), desc=f"likelihood, {source}", unit="500 images", dynamic_ncols=True)
     weighted = torch.cat([metrics.importance_weighted_nll(vae, part, plan.draws, seed=i) for i, part in enumerate(parts)])
-    return {"epochs": len(history), "seconds": sum(line["seconds"] for line in history), "images": len(x), "draws": plan.draws,
+    return {"epochs": len(history.seconds), "seconds": sum(history.seconds), "images": len(x), "draws": plan.draws,
             "bound": metrics.importance_weighted_nll(vae, x, 1).mean().item(), "nll": weighted.mean().item()}
 
 

@@ -437,7 +437,8 @@ def _stay_with(out, plan):
 
 
 def _checked_plan(plan):
-    if not isinstance(plan["lesson"], str) or not all(isinstance(n, int) and 0 < n < 2**14 for n in plan["shape"]):
+    words = all(isinstance(plan[key], str) for key in ("lesson", "source"))
+    if not words or not all(isinstance(n, int) and 0 < n < 2**14 for n in plan["shape"]):
         raise ValueError("no plan of a training")
 
 
@@ -446,6 +447,11 @@ def trained(lesson, folder=None):
 
     Raises FileNotFoundError where there is none, ValueError where it is another lesson's or damaged.
     """
+    return opened(lesson, folder)[0]
+
+
+def opened(lesson, folder=None):
+    """All that `train` left in `folder`: the model as `trained` gives it, the plan in recipe.json, the History. Raises like `trained`."""
     name, recipe = find(lesson)
     places = [Path(folder)] if folder else [Path("runs") / name, Path("..") / "runs" / name]
     place = next((place for place in places if (place / "checkpoint.pt").exists()), None)
@@ -457,8 +463,8 @@ def trained(lesson, folder=None):
         raise ValueError(f"{place} holds the model of lesson {plan['lesson']}, not of {name}")
     with forked_rng():
         model = recipe.make(tuple(plan["shape"]))
-    load_checkpoint(place / "checkpoint.pt", model)
-    return model.eval()
+    history, _ = load_checkpoint(place / "checkpoint.pt", model)
+    return model.eval(), plan, history
 
 
 class _Mixed(TorchFunctionMode):
