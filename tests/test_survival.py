@@ -13,6 +13,7 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -431,3 +432,28 @@ def test_two_comparisons_at_once_lose_no_row(tmp_path, monkeypatch):
     kept = json.loads(comparison.STORED.read_text())
     assert kept == other | {"strokes": {"0": {"floor": 1.0, "rows": dict.fromkeys(comparison.KINDS, row)}}}
     assert comparison.STORED.with_suffix(".md").read_text() == comparison.page(kept) + "\n"
+
+
+@pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells which processes run")
+def test_a_killed_ledger_leaves_no_process_behind():
+    code = ("import os, time; from aecourse.__main__ import workers\n"
+            "if __name__ == '__main__':\n"
+            "    with workers(1) as pool:\n"
+            "        print(pool.submit(os.getpid).result(), flush=True); pool.submit(time.sleep, 600); time.sleep(600)")
+    with tempfile.TemporaryDirectory() as folder:
+        script = Path(folder, "script.py")
+        script.write_text(code, encoding="utf-8")
+        with subprocess.Popen([sys.executable, script], stdout=subprocess.PIPE, text=True) as parent:
+            worker = int(parent.stdout.readline())
+            parent.kill()
+    end = time.monotonic() + WAIT
+    while alive(worker) and time.monotonic() < end:
+        time.sleep(0.05)
+    assert not alive(worker)
+
+
+def alive(pid):
+    """Whether a process runs: one that has ended and waits to be read is not counted."""
+    with contextlib.suppress(OSError):
+        return Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    return False
