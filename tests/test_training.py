@@ -183,6 +183,9 @@ def test_what_leaks_into_the_other_network_is_discarded():
     discriminate(twin, X[:30]).backward()
     torch.optim.SGD(twin.critic.parameters(), lr=0.1).step()
     assert same_weights(gan, twin)
+    twin.zero_grad()
+    fit(twin, [Update(deceive, torch.optim.SGD(twin.generator.parameters(), lr=0.1))], [X[:30]], 1, progress=False)
+    assert all(p.grad is None for p in twin.critic.parameters()) and all(p.grad is not None for p in twin.generator.parameters())
 
 
 # -- checkpoints -----------------------------------------------------------------------------------------------------------------
