@@ -5,10 +5,8 @@ import json
 import os
 import re
 import sys
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from importlib.metadata import version
-from multiprocessing import get_context, parent_process
-from threading import Thread
 
 from tqdm import tqdm
 
@@ -68,7 +66,7 @@ def ledger(args):
     failures = []
     if args.jobs > 1:
         os.environ.pop("GOMP_SPINCOUNT", None)           # none of them is the first: all sleep where they wait
-    with workers(args.jobs) as pool:
+    with notebooks.workers(args.jobs) as pool:
         futures = {pool.submit(notebooks.measure, path, seed, source): (path, source, seed) for path, source, seed in runs}
         for future in (bar := tqdm(as_completed(futures), total=len(runs), unit="run", dynamic_ncols=True)):
             (path, source, seed), run = futures[future], future.result()
@@ -86,19 +84,6 @@ def ledger(args):
     print(f"{len(runs)} runs, and all claims hold." if not failures else
           f"\n{len(failures)} claims or runs failed:\n" + "\n".join(bad.split("\n")[0] for bad in failures))
     return 1 if failures else 0
-
-
-def workers(jobs):
-    """A pool of processes that do not outlive this one, however it ends."""
-    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
-
-
-def _end_with_parent():
-    def wait():
-        parent_process().join()
-        os._exit(1)
-
-    Thread(target=wait, daemon=True).start()
 
 
 def keep(lesson, source, seed, run):

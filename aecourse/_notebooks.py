@@ -9,9 +9,12 @@ import re
 import subprocess
 import tempfile
 import time
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
+from multiprocessing import get_context, parent_process
 from pathlib import Path
 from queue import Empty
+from threading import Thread
 
 import nbformat
 from filelock import FileLock
@@ -149,6 +152,19 @@ def measure(path, seed, source):
         claim["value"] = float(f"{claim['value']:.6g}")
     keys = ("text", "value", "below", "above", "between", "unit", "holds")
     return {"seconds": round(seconds, 1), "claims": [{key: claim[key] for key in keys} for claim in claims]}
+
+
+def workers(jobs):
+    """A pool of processes that do not outlive this one, however it ends."""
+    return ProcessPoolExecutor(jobs, mp_context=get_context("spawn"), initializer=_end_with_parent)
+
+
+def _end_with_parent():
+    def wait():
+        parent_process().join()
+        os._exit(1)
+
+    Thread(target=wait, daemon=True).start()
 
 
 def clean(notebook):

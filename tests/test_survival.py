@@ -436,7 +436,7 @@ def test_two_comparisons_at_once_lose_no_row(tmp_path, monkeypatch):
 
 @pytest.mark.skipif(not Path("/proc/self/stat").exists(), reason="only Linux tells which processes run")
 def test_a_killed_ledger_leaves_no_process_behind():
-    code = ("import os, time; from aecourse.__main__ import workers\n"
+    code = ("import os, time; from aecourse._notebooks import workers\n"
             "if __name__ == '__main__':\n"
             "    with workers(1) as pool:\n"
             "        print(pool.submit(os.getpid).result(), flush=True); pool.submit(time.sleep, 600); time.sleep(600)")
