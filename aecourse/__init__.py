@@ -21,7 +21,7 @@ def _share_the_cores():
         _first = socket.socket(socket.AF_UNIX)
         try:
             _first.bind("\0aecourse")                    # a name, not a file; free again when the process ends
-            os.environ["GOMP_SPINCOUNT"] = "1500"        # of libgomp, the OpenMP of PyTorch on Linux
+            os.environ["GOMP_SPINCOUNT"] = "800"        # of libgomp, the OpenMP of PyTorch on Linux
         except OSError:
             _first.close()
 
