@@ -133,12 +133,11 @@ def step(model, update, batch):
     moves = [p for group in update.optimizer.param_groups for p in group["params"] if p.requires_grad]
     for p in moves:
         p.grad = None                                    # what another step left is discarded
-    try:
-        next(iter(terms.values())).backward(inputs=moves)
-    except RuntimeError as error:
-        if not moves or "does not require grad" in str(error):
-            raise ValueError(f"the loss {_name(update.loss)!r} does not depend on what its optimizer may move") from error
-        raise
+    total, *_ = terms.values()
+    if moves and total.requires_grad:
+        total.backward(inputs=moves)
+    if all(p.grad is None for p in moves):
+        raise ValueError(f"the loss {_name(update.loss)!r} does not depend on what its optimizer may move")
     update.optimizer.step()
     return terms
 

@@ -87,7 +87,7 @@ def test_a_recipe_is_the_lessons_own(lesson, monkeypatch):
     theirs, ours = eval(model, names), recipe.make(shape)
     ours.load_state_dict(theirs.state_dict(), strict=lesson != "10")             # 10: the averaged generator is ours alone
     assert lesson == "10" or str(ours) == str(theirs)
-    recipes._checked_plan({"lesson": lesson, "shape": list(shape)})
+    recipes._checked_plan({"lesson": lesson, "source": "strokes", "shape": list(shape)})
     theirs.gentle = 8                                                            # lesson 10: rows for the penalty, of 32
     batch = [torch.rand(32, *shape)] + [torch.randint(1000, 6000, (32,))] * (lesson == "12")
     updates = recipe.updates(ours, 1e-3, None)
