@@ -1,108 +1,109 @@
-"""Sound as a picture and back: spectrograms, their inverse, players and plots.
+"""Sound as an image and back: spectrograms, their inverse, players and plots.
 
-A wave is `(..., samples)`, float, in [-1, 1]; its spectrogram `(..., bins, frames)`, complex. Waves of the course have 8,000 samples a second.
+A waveform is `(..., samples)`, float, in [-1, 1]; its spectrogram `(..., bins, frames)`, complex.
+The course's waveforms have 8,000 samples per second.
 """
 
 import io
-import wave as wav
 from html import escape
-
-import numpy as np
-import torch
 
 from aecourse import plotting
 
-RATE = 8000                                              # samples a second
-WINDOW, HOP = 256, 64                                    # samples of one frame (32 ms), and from one frame to the next (8 ms)
+import matplotlib.pyplot as plt
+import numpy as np
+import torch
+from IPython.display import Audio
+from scipy.io import wavfile
+from torch import Tensor
+
+RATE = 8000  # samples per second
+WINDOW, HOP = 256, 64  # samples of a frame (32 ms), and from one frame to the next (8 ms)
 
 
-def spectrogram(wave, *, window=WINDOW, hop=HOP):
+def spectrogram(waveform: Tensor, *, window: int = WINDOW, hop: int = HOP) -> Tensor:
     """Short-time Fourier transform: `(..., samples) -> (..., window // 2 + 1, frames)`, complex.
 
-    A Hann window of `window` samples moves by `hop`; frame i is centered on sample i * hop. Magnitude and angle of an entry are
-    loudness and phase of one pitch, bin * rate / window in Hz, in one frame.
+    A Hann window of `window` samples moves by `hop`; frame i is centered on sample i * hop. An
+    entry's magnitude and angle are the amplitude and phase of one frequency, bin * rate / window
+    in Hz, in one frame. Raises ValueError for a waveform that is shorter than half a window.
     """
-    if wave.shape[-1] <= window // 2:
-        raise ValueError(f"a window of {window} samples needs more than {window // 2} of them, got {wave.shape[-1]}")
-    flat = wave.reshape(-1, wave.shape[-1])
-    spec = torch.stft(flat, window, hop, window=_hann(window, wave), return_complex=True)
-    return spec.view(*wave.shape[:-1], *spec.shape[1:])
+    samples = waveform.shape[-1]
+    if samples <= window // 2:
+        wanted = f"a window of {window} samples needs more than {window // 2} of them"
+        raise ValueError(f"{wanted}, got {samples}")
+    flat = waveform.reshape(-1, samples)
+    spec = torch.stft(flat, window, hop, window=_hann(window, waveform), return_complex=True)
+    return spec.view(*waveform.shape[:-1], *spec.shape[1:])
 
 
-def inverse(spec, samples, *, window=WINDOW, hop=HOP):
-    """The wave `(..., samples)` whose spectrogram is nearest to `spec (..., bins, frames)` (Griffin and Lim 1984, equation 6).
+def inverse(spec: Tensor, samples: int, *, window: int = WINDOW, hop: int = HOP) -> Tensor:
+    """The waveform `(..., samples)` whose spectrogram is nearest to `spec (..., bins, frames)`.
 
-    `inverse(spectrogram(x), x.shape[-1])` is x. A spectrogram that was changed seldom belongs to any wave; this takes the nearest.
+    `inverse(spectrogram(x), x.shape[-1])` is x. A modified spectrogram seldom belongs to any
+    waveform; this is the least-squares estimate (Griffin and Lim 1984, equation 6).
     """
     flat = spec.reshape(-1, *spec.shape[-2:])
-    wave = torch.istft(flat, window, hop, window=_hann(window, spec.real), length=samples)
-    return wave.view(*spec.shape[:-2], samples)
+    waveform = torch.istft(flat, window, hop, window=_hann(window, spec.real), length=samples)
+    return waveform.view(*spec.shape[:-2], samples)
 
 
 def _hann(window, like):
     return torch.hann_window(window, dtype=like.dtype, device=like.device)
 
 
-def decibels(spec, *, floor=-100.0):
-    """Loudness `20 log10 |spec|` in dB, of a spectrogram of any shape; nothing is below `floor`."""
+def decibels(spec: Tensor, *, floor: float = -100.0) -> Tensor:
+    """Level `20 log10 |spec|` in dB, of a spectrogram of any shape, at least `floor`."""
     return (20 * torch.log10(spec.abs().clamp(min=1e-10))).clamp(min=floor)
 
 
-def show(wave, *, title=None, range_db=60, top=None, rate=RATE, ax=None):
-    """The spectrogram of one wave `(samples,)`: time to the right, pitch upwards, bright is loud.
+def show(waveform, *, title=None, range_db=60, top=None, ax=None):
+    """Draw the spectrogram of `waveform (samples,)`: time to the right, frequency upwards.
 
-    range_db: what is so many dB below `top` is black; top: dB of white (default: the loudest place). Returns the Axes.
+    top: the level in dB drawn brightest (default: the highest); `range_db` below it is black.
+    Returns the Axes. Raises ValueError for a batch of waveforms.
     """
-    if wave.ndim != 1:
-        raise ValueError(f"show draws one wave (samples,), got {tuple(wave.shape)}")
-    level = decibels(spectrogram(wave.detach().cpu()))
+    if waveform.ndim != 1:
+        raise ValueError(f"show draws one waveform (samples,), got {tuple(waveform.shape)}")
+    level = decibels(spectrogram(waveform.detach().cpu()))
     top = float(level.max()) if top is None else top
-    ax = ax if ax is not None else plotting.plt.subplots(figsize=(7, 2.6))[1]
-    ax.imshow(level.numpy(), origin="lower", aspect="auto", cmap="magma", vmin=top - range_db, vmax=top, interpolation="nearest",
-              extent=(0, len(wave) / rate, 0, rate / 2000))
+    ax = ax if ax is not None else plt.subplots(figsize=(7, 2.6))[1]
+    extent = (0, len(waveform) / RATE, 0, RATE / 2000)
+    shown = {"vmin": top - range_db, "vmax": top, "cmap": "magma", "interpolation": "nearest"}
+    ax.imshow(level.numpy(), origin="lower", aspect="auto", extent=extent, **shown)
     ax.set(xlabel="seconds", ylabel="kHz")
-    return plotting._named(ax, title)
+    return plotting.set_title(ax, title)
 
 
-class Players:
-    """Sounds to listen to in a notebook: a row with a name and a player for each."""
-
-    def __init__(self, rows):
-        self.rows = rows                                 # name -> bytes of a wav
+class Players(dict):
+    """Sounds to listen to in a notebook: name -> the bytes of a wav."""
 
     def __repr__(self):
-        return "players: " + ", ".join(f"{name} ({len(sound) // 1000} kB)" for name, sound in self.rows.items())
+        sizes = (f"{name} ({len(sound) // 1000} kB)" for name, sound in self.items())
+        return f"players: {', '.join(sizes)}"
 
     def _repr_html_(self):
-        from IPython.display import Audio
+        cell, table = '<td style="text-align:left">', ""
+        for name, sound in self.items():
+            player = f'<audio controls src="{Audio(data=sound).src_attr()}"></audio>'
+            table += f"<tr>{cell}{escape(name)}</td>{cell}{player}</td></tr>"
+        return f"<table>{table}</table>"
 
-        cell = '<td style="text-align:left">'
-        rows = (f"<tr>{cell}{escape(name)}</td>{cell}{Audio(data=sound)._repr_html_().strip()}</td></tr>"
-                for name, sound in self.rows.items())
-        return f"<table>{''.join(rows)}</table>"
 
+def players(waveforms: dict[str, Tensor]) -> Players:
+    """Players for `waveforms`, a dict name -> `(samples,)`; the loudest peak of all becomes 0.9.
 
-def players(waves, *, rate=RATE, loudest=0.9):
-    """Players for `waves`, a dict name -> `(samples,)`. One factor for all of them: the loudest sample of all becomes `loudest`.
-
-    Each is kept as a 16-bit wav inside the notebook: 2 bytes a sample, and a third more as text.
+    Each is kept in the notebook as a 16-bit wav: 2 bytes per sample, and a third more as text.
+    Raises ValueError for a waveform of another shape, or with NaN or infinity.
     """
-    peak = max(float(wave.abs().max()) for wave in waves.values()) or 1.0
-    rows = {}
-    for name, wave in waves.items():
-        if wave.ndim != 1 or not wave.isfinite().all():
-            raise ValueError(f"players wants one finite wave (samples,) per name, got {name!r} of shape {tuple(wave.shape)}")
-        rows[name] = to_wav(wave * (loudest / peak), rate)
-    return Players(rows)
-
-
-def to_wav(wave, rate=RATE):
-    """The bytes of a mono 16-bit wav of `wave (samples,)` in [-1, 1]; what is louder is clipped."""
-    samples = np.rint(32767 * wave.detach().cpu().double().clamp(-1, 1).numpy()).astype("<i2")
-    buffer = io.BytesIO()
-    with wav.open(buffer, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate)
-        file.writeframes(samples.tobytes())
-    return buffer.getvalue()
+    for name, x in waveforms.items():
+        if x.ndim != 1 or not len(x) or not x.isfinite().all():
+            what = f"got {name!r} of shape {tuple(x.shape)}"
+            raise ValueError(f"players wants one finite waveform (samples,) per name, {what}")
+    peak = max(float(x.abs().max()) for x in waveforms.values()) or 1.0
+    made = Players()
+    for name, x in waveforms.items():
+        samples = (32767 * 0.9 / peak * x.detach().cpu().double()).round().numpy()
+        buffer = io.BytesIO()
+        wavfile.write(buffer, RATE, samples.astype(np.int16))
+        made[name] = buffer.getvalue()
+    return made

@@ -1,221 +1,198 @@
-"""What a training leaves behind: its history, and a checkpoint, a file from which it goes on.
+"""A checkpoint: a file from which a training goes on, and what makes a run another run."""
 
-A checkpoint comes from who knows where: nothing but tensors and plain containers is read from it, and all of it is looked at
-before any of it is used.
-"""
-
-import ast
-import copy
+import functools
 import hashlib
 import inspect
 import io
-import pickletools
-import random
 import re
-import textwrap
-from collections import OrderedDict
+import zipfile
 from pathlib import Path
+
+from aecourse.data.batches import Batches
+from aecourse.data.store import atomic_write
+from aecourse.history import History
+from aecourse.seeding import rng_state, set_rng_state
 
 import numpy as np
 import torch
 
-from aecourse import _reading
-from aecourse._writing import arriving
 
+def save_checkpoint(path, model, updates, history, run, loader=None, stopped=False) -> None:
+    """Write all that is needed to go on; of several processes the first does.
 
-class History(dict):
-    """What a training logged: a dict with one list per name, one number per epoch. `seconds` holds the time of each epoch."""
-
-    def __init__(self, *args, **kwargs):
-        super().__init__(*args, **kwargs)
-        self.seconds = []
-
-    def __repr__(self):
-        ends = ", ".join(f"{name} {v[0]:.4g} -> {v[-1]:.4g}" for name, v in self.items() if v)
-        return f"History({len(self.seconds)} epochs, {sum(self.seconds):.1f} s: {ends})"
-
-
-def several_processes():
-    return torch.distributed.is_available() and torch.distributed.is_initialized()
-
-
-def writes():
-    """Whether this process is the one that writes files: the only one, or the first of those that train together."""
-    return not several_processes() or torch.distributed.get_rank() == 0
-
-
-def save_checkpoint(path, model, updates, history, recipe="", *, train=None):
-    """Write all that is needed to go on; `path` is always whole. OSError: it could not be written, the old file is as it was."""
+    Raises OSError where it could not be written: the old file is whole.
+    """
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        if torch.distributed.get_rank() > 0:
+            return
     state = {
-        "recipe": recipe,
-        "model": model.state_dict(),
+        "run": run,
+        "model": _plain(model).state_dict(),
         "optimizers": [update.optimizer.state_dict() for update in updates],
         "history": dict(history),
         "seconds": history.seconds,
-        "random": rng_state(train),
+        "random": rng_state(loader),
+        "stopped": stopped,
     }
-    content = io.BytesIO()                               # torch ends the whole process when it meets a full disk itself
+    content = io.BytesIO()  # torch.save into a full disk ends the process
     torch.save(state, content)
-    try:
-        with arriving(path, content.getbuffer().nbytes) as temporary:
-            temporary.write_bytes(content.getbuffer())
-    except OSError as error:
-        raise OSError(error.errno, f"{error.strerror}. The model keeps its weights, and fit goes on from the last checkpoint that "
-                      "was written", str(path)) from error
+    with atomic_write(path) as temporary:
+        temporary.write_bytes(content.getbuffer())
 
 
-def load_checkpoint(path, model, updates=(), recipe=None, *, train=None):
-    """Put a checkpoint's weights, optimizers and random states back; returns `history, epochs done`.
+def load_checkpoint(path: str | Path, model: torch.nn.Module) -> tuple[History, int]:
+    """Put a checkpoint's weights into `model`; returns its history and the number of its epochs.
 
-    Nothing but tensors and plain containers is read (`weights_only`), so that a file can run no code, and all of it is
-    known to fit before any of it is put back. With `recipe=None` any checkpoint whose weights fit the model is taken,
-    random states and optimizers left alone. ValueError: damaged, or of another recipe.
+    Nothing but tensors and plain containers is read. ValueError: damaged, or of another model.
     """
-    weights = model.state_dict()
-    try:
-        state = _read_checkpoint(path, 2**26 + 16 * sum(v.nbytes for v in weights.values() if isinstance(v, torch.Tensor)),
-                                 next(model.parameters()).device)
-        missing = {"recipe", "model", "optimizers", "history", "seconds", "random"} - set(state)
-    except Exception as error:                                   # torch raises a dozen kinds for a damaged file
-        what = error if isinstance(error, (OSError, ValueError)) else type(error).__name__
-        raise ValueError(f"{path} cannot be read as a checkpoint ({what}). Move it away to start anew.") from error
-    if missing:
-        raise ValueError(f"{path} is not a checkpoint of this course: it lacks {', '.join(sorted(missing))}. "
-                         "Move it away to start anew.")
-    if recipe is not None and state["recipe"] != recipe:
-        raise ValueError(f"{path} belongs to another recipe (model, loss, data, schedule or epochs differ). "
-                         "Choose another path, or move it away to start anew.")
-    try:
-        saved, history = state["model"], History(state["history"])
-        history.seconds = state["seconds"]
-        other = [name for name in {**weights, **saved}
-                 if not (name in weights and name in saved and _alike(saved[name], weights[name]))]
-        if other:
-            raise ValueError(f"it holds the weights of another model, {other[0]!r} differs")
-        numbers = {id(row): row for row in (history.seconds, *history.values())}.values()
-        if not all(isinstance(row, list) and len(row) <= len(history.seconds) and all(map(_number, row)) for row in numbers):
-            raise ValueError("its history is none")
-        if recipe is not None:
-            optimizers = [_checked_state(u.optimizer, one) for u, one in zip(updates, state["optimizers"], strict=True)]
-            _put_rng_state(state["random"], train)
-    except Exception as error:                                   # what a well-formed file of other content leads to
-        raise ValueError(f"{path} is not a checkpoint for this training: {error}. Move it away to start anew.") from error
-    saved = OrderedDict(saved)
-    saved._metadata = getattr(weights, "_metadata", None)   # the model's own: the file's could ask for more than copying
-    model.load_state_dict(saved)
-    if recipe is not None:
-        for update, saved in zip(updates, optimizers):
-            update.optimizer.load_state_dict(saved)
+    state = _read(path)
+    history = _load_weights(path, state, model)
     return history, len(history.seconds)
 
 
-# The classes and functions that a checkpoint names: fewer than `weights_only` admits, some of which take any memory.
-NAMED = re.compile(r"collections OrderedDict|torch\._utils _rebuild_tensor_v2|torch [A-Z][A-Za-z0-9]*Storage")
+def resume(path, model, updates, run, *, loader=None) -> tuple[History, bool]:
+    """Put weights, optimizers and random states back; returns the history, and whether it stopped.
 
-
-def _read_checkpoint(path, largest, device):
-    with _reading.sound_zip(path, largest) as file:
-        pickled, = (name for name in file.namelist() if name.lower().endswith("/data.pkl"))
-        for code, argument, _ in pickletools.genops(file.read(pickled)):
-            if code.name == "GLOBAL" and not NAMED.fullmatch(argument):
-                raise ValueError(f"it names {argument!r}, which no checkpoint needs")
-        if damaged := file.testzip():                            # torch does not look at the checksums
-            raise ValueError(f"the checksum of {damaged} differs")
-    return torch.load(path, map_location=device, weights_only=True)
-
-
-def _number(value):
-    return isinstance(value, (int, float)) or isinstance(value, torch.Tensor) and value.ndim == 0
-
-
-def _alike(value, like):
-    """Whether a value from outside has the structure of one of ours: keys, lengths, shapes and types."""
-    if isinstance(like, dict):
-        return isinstance(value, dict) and value.keys() == like.keys() and all(_alike(value[key], like[key]) for key in like)
-    if isinstance(like, (list, tuple)):
-        return type(value) is type(like) and len(value) == len(like) and all(map(_alike, value, like))
-    if isinstance(like, torch.Tensor):
-        return isinstance(value, torch.Tensor) and (value.shape, value.dtype) == (like.shape, like.dtype)
-    return isinstance(value, (int, float)) if isinstance(like, (int, float)) else type(value) is type(like)
-
-
-def _checked_state(optimizer, saved):
-    """`saved` as an own copy, if it has the structure of this optimizer's state: a fused step believes all shapes."""
-    probe = copy.deepcopy(optimizer)                             # takes one step, to see what its state is
-    for p in (p for group in probe.param_groups for p in group["params"]):
-        p.grad = torch.zeros_like(p)
-    probe.step()
-    like = probe.state_dict()
-    if not (set(saved) == {"state", "param_groups"} and _alike(saved["param_groups"], like["param_groups"])
-            and all(i in like["state"] and _alike(state, like["state"][i]) for i, state in saved["state"].items())):
-        raise ValueError("the state of an optimizer does not fit")
-    own = {i: {name: v.detach().clone() if isinstance(v, torch.Tensor) else v for name, v in state.items()}
-           for i, state in saved["state"].items()}
-    return {"state": own, "param_groups": saved["param_groups"]}
-
-
-def _put_rng_state(saved, train):
-    """`set_rng_state`, with what it replaces put back if `saved` is no such state."""
-    before = rng_state(train)
-    like, cuda = before | {"python": before["python"][:2], "cuda": []}, saved["cuda"]
-    fits = _alike(saved | {"python": saved["python"][:2], "cuda": []}, like) and 0 <= saved["numpy"]["state"]["pos"] <= 624
-    fits &= len(saved["python"]) == 3 and isinstance(saved["python"][2], (float, type(None)))
-    if not fits or not all(isinstance(part, torch.Tensor) for part in cuda):
-        raise ValueError("its random states do not fit")
+    ValueError: damaged, of another model, or of another run than `describe_run` says this one is.
+    """
+    state = _read(path)
+    other = sorted(key for key in run if run[key] != state["run"].get(key))
+    if other == ["epochs"]:
+        raise ValueError(
+            f"{path} is a run of {state['run']['epochs']} epochs, whose schedule ends there. To go "
+            "on with its weights, load_checkpoint(path, model) and fit without this checkpoint; a "
+            "run with schedule='constant' takes any number of epochs."
+        )
+    if other:
+        raise ValueError(
+            f"{path} belongs to another run: {', '.join(other)} differ. Choose another path, or "
+            "move it away to start anew."
+        )
     try:
-        set_rng_state(saved, train)
-    except Exception:
-        set_rng_state(before, train)
-        raise
+        for update, saved in zip(updates, state["optimizers"], strict=True):
+            _check_moments(update.optimizer, saved)
+        history = _load_weights(path, state, model)
+        for update, saved in zip(updates, state["optimizers"], strict=True):
+            update.optimizer.load_state_dict(saved)
+        set_rng_state(state["random"], loader)
+    except (LookupError, TypeError, AttributeError, RuntimeError) as error:
+        raise ValueError(f"{path} does not fit this training ({error!r}). Move it away.") from error
+    return history, bool(state["stopped"])
 
 
-def rng_state(train=None):
-    numpy = np.random.get_state(legacy=False)
-    state = {
-        "python": random.getstate(),
-        "numpy": numpy | {"state": numpy["state"] | {"key": torch.from_numpy(numpy["state"]["key"].astype(np.int64))}},
-        "torch": torch.get_rng_state(),
-        "cuda": [] if not torch.cuda.is_available() else [torch.cuda.get_rng_state()] if several_processes() else torch.cuda.get_rng_state_all(),
-    }
-    if isinstance(getattr(train, "generator", None), torch.Generator):      # a DataLoader that shuffles with its own
-        state["loader"] = train.generator.get_state()
+def _plain(model):
+    return getattr(model, "_orig_mod", model)  # what torch.compile wrapped
+
+
+def _read(path):
+    try:
+        with zipfile.ZipFile(path) as file:
+            if damaged := file.testzip():  # torch.load does not look at the checksums
+                raise ValueError(f"the checksum of {damaged} differs")
+        state = torch.load(path, map_location="cpu", weights_only=True)
+        missing = {"run", "model", "optimizers", "history", "seconds", "random", "stopped"} - set(
+            state
+        )
+    except Exception as error:  # zipfile and torch raise a dozen kinds for a damaged file
+        raise ValueError(
+            f"{path} cannot be read as a checkpoint ({error}). Move it away to start anew."
+        ) from error
+    if missing:
+        raise ValueError(f"{path} is no checkpoint of this course: it lacks {', '.join(missing)}.")
     return state
 
 
-def set_rng_state(state, train=None):
-    random.setstate(state["python"])
-    key = state["numpy"]["state"]["key"].cpu().numpy().astype(np.uint32)
-    np.random.set_state(state["numpy"] | {"state": state["numpy"]["state"] | {"key": key}})
-    torch.set_rng_state(state["torch"].cpu())
-    if state["cuda"] and torch.cuda.is_available():
-        states = [s.cpu() for s in state["cuda"]]
-        torch.cuda.set_rng_state(states[0]) if several_processes() else torch.cuda.set_rng_state_all(states)     # each its own device
-    if "loader" in state and train is not None:
-        train.generator.set_state(state["loader"].cpu())
-
-
-def fingerprint(model, updates, train, schedule, epochs):
-    """A digest of what makes two runs the same run: the model, the losses, their optimizers, the batches, the schedule."""
-    sizes = [(name, tuple(tensor.shape), str(tensor.dtype)) for name, tensor in model.state_dict().items()]
-    optimizers = [(type(u.optimizer).__name__, sorted(u.optimizer.defaults.items())) for u in updates]
-    batches = getattr(train, "recipe", type(train).__name__)
-    length = "any" if schedule == "constant" else epochs
-    schedule = schedule if isinstance(schedule, str) else _meaning(schedule)
-    parts = (str(model), sizes, [_meaning(u.loss) for u in updates], optimizers, batches, schedule, length)
-    return hashlib.sha256(repr(parts).encode()).hexdigest()
-
-
-def _meaning(function):
-    """A function's source without its comments, and the plain values that it takes from outside."""
-    inner = inspect.unwrap(function)
+def _load_weights(path, state, model):
     try:
-        source = ast.unparse(ast.parse(textwrap.dedent(inspect.getsource(inner))))
-    except (OSError, TypeError, SyntaxError):
-        source = getattr(getattr(inner, "__code__", None), "co_code", type(inner).__name__)
-    try:
-        outside = inspect.getclosurevars(inner)
-        outside = {**outside.globals, **outside.nonlocals}
-    except TypeError:
-        outside = {}
-    plain = {name: value for name, value in outside.items() if isinstance(value, (bool, int, float, str))}
-    return source, sorted(plain.items())
+        history = History(state["history"], seconds=[float(s) for s in state["seconds"]])
+        _plain(model).load_state_dict(state["model"])
+    except (RuntimeError, TypeError, ValueError, AttributeError) as error:
+        raise ValueError(f"{path} holds the weights of another model: {error}") from error
+    return history
+
+
+def _check_moments(optimizer, saved):
+    """A fused Adam believes the shapes of its moments: wrong ones would end the process."""
+    parameters = [p for group in optimizer.param_groups for p in group["params"]]
+    for i, state in saved["state"].items():
+        for name, value in state.items():
+            if (
+                isinstance(value, torch.Tensor)
+                and value.ndim
+                and value.shape != parameters[i].shape
+            ):
+                raise ValueError(f"{name} of parameter {i} has shape {tuple(value.shape)}")
+
+
+# -- what makes a run another run ------------------------------------------------------------------
+
+
+def describe_run(model, updates, train, schedule, epochs) -> dict:
+    """What a checkpoint is compared with before a training goes on; another entry is another run.
+
+    model:      the names, shapes and types of its weights.
+    losses:     what each computes: its code without comments, the values that it takes from
+                outside, and the same of the functions of its file that it calls.
+    optimizers: their classes and settings.
+    batches:    of `Batches` the shapes, batch size, order, seed and first 100 rows; of another
+                loader its class.
+    schedule, epochs: the number of epochs counts where the schedule depends on it.
+    Not compared: the other rows, names of devices, versions of libraries, `after_epoch`.
+    """
+    rows = [t[:100] for t in train.tensors] if isinstance(train, Batches) else type(train)
+    weights = [(k, tuple(v.shape), str(v.dtype)) for k, v in _plain(model).state_dict().items()]
+    parts = {
+        "model": weights,
+        "losses": [_describe(update.loss, ()) for update in updates],
+        "optimizers": [(type(u.optimizer).__name__, u.optimizer.defaults) for u in updates],
+        "batches": [repr(train) if isinstance(train, Batches) else "", _describe(rows, ())],
+        "schedule": _describe(schedule, ()),
+    }
+    run = {k: hashlib.sha256(repr(v).encode()).hexdigest()[:16] for k, v in parts.items()}
+    return run | {"epochs": "any" if schedule == "constant" else epochs}
+
+
+def _describe(value, inside):
+    """A value as text that is the same in another process; `inside`: what it was found in."""
+    if any(value is outer for outer in inside):
+        return "itself"
+    if isinstance(value, str) and re.fullmatch(r"(cpu|cuda|mps|xpu)(:\d+)?", value):
+        return "device"
+    if isinstance(value, (bool, int, float, str, type(None), np.generic)):
+        return repr(value)
+    if isinstance(value, (torch.Tensor, np.ndarray)):
+        content = torch.as_tensor(value).detach().cpu().contiguous().numpy().tobytes()
+        return tuple(value.shape), hashlib.sha256(content).hexdigest()
+    inside = (*inside, value)
+    if isinstance(value, functools.partial):
+        return _describe((value.func, value.args, value.keywords), inside)
+    if inspect.ismethod(value):
+        return _describe((value.__func__, value.__self__), inside)
+    if inspect.isfunction(value):
+        return _describe_function(value, inside)
+    if isinstance(value, dict):
+        return [(str(k), _describe(v, inside)) for k, v in value.items()]
+    if isinstance(value, (list, tuple)):
+        return [_describe(v, inside) for v in value]
+    name = getattr(value, "__qualname__", type(value).__qualname__)
+    if isinstance(value, (type, torch.nn.Module)) or not hasattr(value, "__dict__"):
+        return name
+    if inspect.ismodule(value) or inspect.isroutine(value):
+        return name
+    call = inspect.getattr_static(type(value), "__call__", None)
+    return name, _describe(call, inside), _describe(vars(value), inside)
+
+
+def _describe_function(function, inside):
+    function = inspect.unwrap(function)
+    outside = inspect.getclosurevars(function)
+    used = {**outside.globals, **outside.nonlocals}
+    for name, value in used.items():  # of other files' functions the name is enough
+        if inspect.isfunction(value) and value.__globals__ is not function.__globals__:
+            used[name] = value.__qualname__
+    return [_describe_code(function.__code__), _describe((function.__defaults__, used), inside)]
+
+
+def _describe_code(code):
+    consts = [_describe_code(c) if inspect.iscode(c) else repr(c) for c in code.co_consts]
+    return code.co_code.hex(), code.co_names, consts

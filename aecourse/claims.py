@@ -1,76 +1,76 @@
-"""What the text of a lesson asserts, checked where it is asserted."""
+"""Claims: what the text of a lesson asserts is checked where it is asserted."""
 
 import json
 import math
 import os
 from html import escape
 
+from IPython.display import display
+
 
 class ClaimError(AssertionError):
-    """A claim that the measurement does not bear out."""
+    """The measured value is outside of what the claim says."""
 
 
-class Claim:
-    """The outcome of a claim, shown as a line: a tick, the statement, the measured value beside the bound."""
+class _Claim:
+    """One line: a tick or a cross, the text, the measured value, the bound."""
 
-    def __init__(self, text, value, bound, unit, holds):
-        self.text, self.value, self.bound, self.unit, self.holds = text, value, bound, unit, holds
+    def __init__(self, text, value, bound, holds):
+        self.text, self.value, self.bound = text, value, bound
+        self.mark, self.color = ("✓", "#009e73") if holds else ("✗", "#d55e00")
 
     def __repr__(self):
-        return f"{'✓' if self.holds else '✗'} {self.text}: {_show(self.value)}{self.unit} ({self.bound})"
+        return f"{self.mark} {self.text}: {self.value} ({self.bound})"
 
     def _repr_html_(self):
-        mark, color = ("✓", "#009e73") if self.holds else ("✗", "#d55e00")
-        return (f'<div style="border-left:3px solid {color};padding:2px 10px;margin:2px 0">'
-                f'<span style="color:{color};font-weight:bold">{mark}</span> {escape(self.text)}: '
-                f'<b>{_show(self.value)}{escape(self.unit)}</b> <span style="opacity:.65">({escape(self.bound)})</span></div>')
+        return (
+            f'<div style="border-left:3px solid {self.color};padding:2px 10px;margin:2px 0">'
+            f'<span style="color:{self.color};font-weight:bold">{self.mark}</span> '
+            f"{escape(self.text)}: <b>{escape(self.value)}</b> "
+            f'<span style="opacity:.65">({escape(self.bound)})</span></div>'
+        )
 
 
-def claim(text, value, *, below=None, above=None, between=None, unit=""):
-    """Assert that `value` is below, above, or between two bounds; show it, and raise ClaimError when it does not hold.
+def claim(text: str, value, *, below=None, above=None, between=None, unit: str = "") -> None:
+    """Assert that `value` lies within a bound, show it, and raise ClaimError if it does not.
 
-    text:    the sentence that the lesson says.
-    value:   one number (a tensor or array of one element serves).
-    below, above, between: exactly one of them; `between=(low, high)` includes its ends.
-    unit:    written behind the value.
+    text:  the sentence that the lesson says.
+    value: one number, or a tensor or array of one element.
+    below, above, between: exactly one of them (ValueError). A value equal to `below` or `above`
+           fails, a value equal to an end of `between=(low, high)` holds.
+    unit:  written behind the value.
+
+    If AECOURSE_LEDGER names a file, the claim is appended to it, and nothing is raised.
     """
-    given = [bound is not None for bound in (below, above, between)]
-    if sum(given) != 1:
+    if sum(bound is not None for bound in (below, above, between)) != 1:
         raise ValueError("a claim has exactly one bound: below, above or between")
-    value = float(value)
-    low, high = between or (above if above is not None else -math.inf, below if below is not None else math.inf)
-    holds = low <= value <= high if between else low < value < high
-    words = f"claimed: {_show(low)} to {_show(high)}" if between else \
-            f"claimed: below {_show(high)}" if below is not None else f"claimed: above {_show(low)}"
-    outcome = Claim(text, value, words + unit, unit, bool(holds))
-    _display(outcome)
-    if os.environ.get("AECOURSE_LEDGER"):                # the ledger wants to see all of them, the broken ones too
-        _record(outcome, below=below, above=above, between=between)
-    elif not holds:
-        raise ClaimError(f"{text}: measured {_show(value)}{unit}, {outcome.bound}")
-
-
-def _show(value):
-    value = float(value)
-    if not math.isfinite(value):
-        return str(value)
-    return f"{value:,.0f}" if value == int(value) and abs(value) < 1e6 else f"{value:.4g}"
-
-
-def _display(outcome):
-    try:
-        from IPython import get_ipython
-        from IPython.display import display
-    except ImportError:
-        get_ipython = lambda: None                       # noqa: E731
-    if get_ipython() is not None:
-        display(outcome)
+    value = _number(value)
+    if below is not None:
+        holds, bound = value < _number(below), f"below {format_number(below)}"
+    elif above is not None:
+        holds, bound = value > _number(above), f"above {format_number(above)}"
     else:
-        print(outcome)
+        low, high = map(_number, between)
+        holds, bound = low <= value <= high, f"{format_number(low)} to {format_number(high)}"
+    shown = _Claim(text, format_number(value) + unit, f"claimed: {bound}{unit}", holds)
+    display(shown)
+    if os.environ.get("AECOURSE_LEDGER"):
+        line = {"lesson": os.environ.get("AECOURSE_LESSON"), "text": text, "value": value}
+        line |= {"below": below, "above": above, "between": between, "unit": unit, "holds": holds}
+        line["seed"] = os.environ.get("AECOURSE_SEED")
+        line["source"] = os.environ.get("AECOURSE_SOURCE_NAME")
+        with open(os.environ["AECOURSE_LEDGER"], "a") as file:
+            file.write(json.dumps(line, default=_number) + "\n")
+    elif not holds:
+        raise ClaimError(f"{text}: measured {shown.value}, {shown.bound}")
 
 
-def _record(outcome, **bounds):
-    line = {"lesson": os.environ.get("AECOURSE_LESSON"), "text": outcome.text, "value": outcome.value, **bounds, "unit": outcome.unit,
-            "holds": outcome.holds, "seed": os.environ.get("AECOURSE_SEED"), "source": os.environ.get("AECOURSE_SOURCE_NAME")}
-    with open(os.environ["AECOURSE_LEDGER"], "a") as file:
-        file.write(json.dumps(line) + "\n")
+def format_number(value) -> str:
+    """A number as claims and the ledger show it: whole ones in full, others with 4 digits."""
+    value = _number(value)
+    whole = math.isfinite(value) and value == int(value) and abs(value) < 1e6
+    return f"{value:,.0f}" if whole else f"{value:.4g}"
+
+
+def _number(value):
+    return float(value.item() if hasattr(value, "item") else value)

@@ -1,61 +1,51 @@
-"""Set-up of all tests: aecourse before torch, a clean environment, the network off, and every notebook counted."""
+"""Set-up of all tests: a clean environment, the network off, and every notebook cell counted."""
 
 import os
 import sys
 from collections import Counter
 from pathlib import Path
 
-import aecourse  # noqa: F401  (before torch, as in the lessons)
+import aecourse  # noqa: F401  before torch
 
 import matplotlib
 import nbformat
 import pytest
 
-NOTEBOOKS = 14                                           # how many lessons there are; each of them has to be executed
-
-ROOT = Path(__file__).resolve().parents[1]
-OFFLINE = str(ROOT / "tests" / "offline")
+NOTEBOOKS = 14  # how many lessons there are; each of them has to be executed
+OFFLINE = str(Path(__file__).parent / "offline")
 
 
 def pytest_addoption(parser):
-    parser.addoption("--every-notebook", action="store_true", help="fail unless every cell of every notebook has run")
+    parser.addoption("--every-notebook", action="store_true", help="fail unless every cell has run")
 
 
 def pytest_configure(config):
-    """What the tests and the kernels that nbval starts see, whatever the user's shell holds."""
-    for name in ("AECOURSE_DATA", "AECOURSE_LEDGER", "MPLBACKEND"):
-        os.environ.pop(name, None)                       # without MPLBACKEND a kernel draws inline, as in JupyterLab
-    for name in [name for name in os.environ if name.lower().endswith("_proxy")]:
-        del os.environ[name]                             # a proxy on this machine would be a way out
-    os.environ["AECOURSE_CHECK_WIDGETS"] = "1"           # widgets.explore then draws every end and option
-    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [OFFLINE, os.environ.get("PYTHONPATH")]))
+    """Set what the tests and the kernels that nbval starts see, whatever the user's shell holds."""
+    proxies = [name for name in os.environ if name.lower().endswith("_proxy")]  # a way out
+    for name in ("AECOURSE_DATA", "AECOURSE_LEDGER", "MPLBACKEND", *proxies):
+        os.environ.pop(name, None)  # without MPLBACKEND a kernel draws inline, as in JupyterLab
+    os.environ["AECOURSE_CHECK_WIDGETS"] = "1"  # widgets.explore then draws every end and option
+    # offline/sitecustomize.py switches the network off: Python imports it when it starts
+    path = filter(None, [OFFLINE, os.environ.get("PYTHONPATH")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(path)
     sys.path.insert(0, OFFLINE)
     sys.modules.pop("sitecustomize", None)
     import sitecustomize  # noqa: F401
+
     sys.path.remove(OFFLINE)
     matplotlib.use("agg")
-    if config.option.every_notebook:
-        config.pluginmanager.register(EveryNotebook())   # as a plugin: the hooks of this file see only tests/
+    worker = hasattr(config, "workerinput")  # one of xdist's processes
+    if config.option.every_notebook and not worker:
+        config.pluginmanager.register(EveryNotebook())
 
 
 @pytest.fixture
 def home(monkeypatch, tmp_path):
     """An empty data folder, no mirror, no source chosen."""
     monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path / "data"))
-    monkeypatch.delenv("AECOURSE_MIRROR", raising=False)
-    monkeypatch.delenv("AECOURSE_DATA", raising=False)
+    for name in ("AECOURSE_MIRROR", "AECOURSE_DATA", "AECOURSE_MEMMAP"):
+        monkeypatch.delenv(name, raising=False)
     return tmp_path / "data"
-
-
-def not_executed(passed, paths, number):
-    """What is missing until each code cell of `number` notebooks has run and passed, as sentences; [] if nothing is."""
-    missing = [] if len(paths) == number else [f"{number} notebooks are expected (NOTEBOOKS in tests/conftest.py), "
-                                               f"{len(paths)} are there"]
-    for path in paths:
-        cells = sum(cell.cell_type == "code" for cell in nbformat.read(path, as_version=4).cells)
-        if passed[path.name] != cells or not cells:
-            missing.append(f"{path.name}: {passed[path.name]} of {cells} cells were executed and passed")
-    return missing
 
 
 class EveryNotebook:
@@ -65,20 +55,25 @@ class EveryNotebook:
         self.passed, self.missing = Counter(), []
 
     def pytest_runtest_logreport(self, report):
-        path = report.nodeid.split("::")[0]
-        if path.endswith(".ipynb") and report.when == "call" and report.passed and not hasattr(report, "wasxfail"):
-            self.passed[Path(path).name] += 1
+        path = Path(report.nodeid.split("::")[0])
+        passed = report.when == "call" and report.passed and not hasattr(report, "wasxfail")
+        self.passed[path.name] += passed and path.suffix == ".ipynb"
 
     def pytest_sessionfinish(self, session):
-        self.missing = not_executed(self.passed, sorted((ROOT / "notebooks").glob("*.ipynb")), NOTEBOOKS)
+        paths = sorted((session.config.rootpath / "notebooks").glob("*.ipynb"))
+        if len(paths) != NOTEBOOKS:
+            self.missing.append(f"{NOTEBOOKS} notebooks are expected, {len(paths)} are there")
+        for path in paths:
+            notebook, passed = nbformat.read(path, as_version=4), self.passed[path.name]
+            cells = sum(cell.cell_type == "code" for cell in notebook.cells)
+            if passed != cells or not cells:
+                self.missing.append(f"{path.name}: {passed} of {cells} cells passed")
         if self.missing:
             session.exitstatus = session.exitstatus or 1
 
     def pytest_terminal_summary(self, terminalreporter):
         terminalreporter.section("notebooks executed")
-        for name, cells in sorted(self.passed.items()):
-            terminalreporter.line(f"{name}: {cells} cells passed")
         for sentence in self.missing:
             terminalreporter.line(f"NOT EXECUTED  {sentence}", red=True)
         if not self.missing:
-            terminalreporter.line(f"all {NOTEBOOKS} notebooks were executed, every cell of them", green=True)
+            terminalreporter.line(f"all {NOTEBOOKS}, every cell of them", green=True)

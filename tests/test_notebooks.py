@@ -1,137 +1,139 @@
-"""The stored notebooks: complete lessons, of one clean run, their claims in the ledger. nbval executes them besides."""
+"""The stored notebooks: complete, of one clean run, their claims in the ledger."""
 
 import ast
 import re
 import sys
+from contextlib import suppress
 
 import pytest
-from IPython.core.inputtransformer2 import TransformerManager
 
-from aecourse import _notebooks
-from aecourse.__main__ import LEDGER, load, runs_of, table
+import ledger
+import lessons
 
-LESSONS = _notebooks.find()
-CODE_LINES, PROSE_WORDS = 18, 140                        # of a cell; 15 and 120 are what to aim at
+PATHS = lessons.find()
+CODE_LINES, PROSE_WORDS = 18, 140  # of a cell; 14 and 120 are what to aim at
 
-lessons = pytest.mark.parametrize("path", LESSONS, ids=lambda path: path.stem)
+each_lesson = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 
 def code(path):
-    return [cell for cell in _notebooks.read(path).cells if cell.cell_type == "code"]
+    return [cell for cell in lessons.read(path).cells if cell.cell_type == "code"]
 
 
 def prose(path):
-    return [cell.source for cell in _notebooks.read(path).cells if cell.cell_type == "markdown"]
+    return [cell.source for cell in lessons.read(path).cells if cell.cell_type == "markdown"]
 
 
-def tree(cell):
-    return ast.parse(TransformerManager().transform_cell(cell.source))
+def assigned(cell):
+    """The names that a cell assigns."""
+    names = [node for node in ast.walk(ast.parse(cell.source)) if isinstance(node, ast.Name)]
+    return {node.id for node in names if isinstance(node.ctx, ast.Store)}
 
 
-def test_there_are_lessons():
-    assert LESSONS and LESSONS[0].name == "00_start_here.ipynb"
-
-
-@lessons
+@each_lesson
 def test_stored_notebook_is_of_one_clean_run(path):
-    assert _notebooks.problems(_notebooks.read(path)) == []
+    assert lessons.problems(lessons.read(path)) == []
 
 
-@lessons
+@each_lesson
 def test_marked_cells_have_outputs(path):
-    """nbval lets a marked cell pass that was never executed, and knows tags that let anything pass."""
+    """nbval lets a marked cell without outputs pass, and has tags that let anything pass."""
     for cell in code(path):
-        if "NBVAL_CHECK_OUTPUT" in cell.source or "nbval-check-output" in cell.metadata.get("tags", []):
-            stored = [output.get("text") or output.get("data", {}).get("text/plain") for output in cell.outputs]
-            assert any(stored), f"marked, and nothing is stored to compare with:\n{cell.source}"
-        for word in ("NBVAL_SKIP", "NBVAL_RAISES_EXCEPTION", "NBVAL_IGNORE_OUTPUT"):
-            assert word not in cell.source
-        assert not {"raises-exception", "nbval-skip", "nbval-raises-exception"} & set(cell.metadata.get("tags", []))
+        tags = set(cell.metadata.get("tags", []))
+        if "NBVAL_CHECK_OUTPUT" in cell.source or "nbval-check-output" in tags:
+            shown = [o.get("text") or o.get("data", {}).get("text/plain") for o in cell.outputs]
+            assert any(shown), f"marked, and nothing is stored to compare with:\n{cell.source}"
+        assert not re.search("NBVAL_(SKIP|RAISES|IGNORE)", cell.source)
+        assert not tags & {"raises-exception", "nbval-skip", "nbval-raises-exception"}
 
 
-@lessons
+@each_lesson
 def test_begins_with_parameters_and_imports(path):
     first, second = code(path)[:2]
-    _, spelling = _notebooks.parameters_cell(_notebooks.read(path))
     assert first.metadata.get("tags") == ["parameters"]
-    assert set(spelling) == {"seed", "source"}
-    assert all(isinstance(line, ast.Assign) for line in tree(first).body), "the two names are set, and nothing else"
-    names = [name for line in tree(second).body if isinstance(line, (ast.Import, ast.ImportFrom))
-             for name in ([line.module] if isinstance(line, ast.ImportFrom) else [name.name for name in line.names])]
-    libraries = [name.split(".")[0] for name in names if name.split(".")[0] not in sys.stdlib_module_names]
+    assert all(isinstance(line, ast.Assign) for line in ast.parse(first.source).body)
+    assert {"SEED", "SOURCE"} <= assigned(first) <= {"SEED", "SOURCE", "N_TRAIN"}
+    names = re.findall(r"(?m)^(?:from|import) (\w+)", second.source)
+    libraries = [name for name in names if name not in sys.stdlib_module_names]
     assert libraries[0] == "aecourse", "aecourse is imported first, before torch"
 
 
-@lessons
+@each_lesson
+def test_has_a_recipe(path):
+    """scripts/train.py runs these cells; lesson 13 has none."""
+    cells = [cell for cell in code(path) if "recipe" in cell.metadata.get("tags", [])]
+    assert path.name.startswith("13") or "RECIPE" in assigned(cells[-1])
+
+
+@each_lesson
 def test_cells_are_short(path):
     for cell in code(path):
         assert len(cell.source.splitlines()) <= CODE_LINES, cell.source
     for text in prose(path):
-        folded, tables = r"(?s)<details>.*?</details>|\$\$.*?\$\$", r"(?m)^\s*\|.*$|<[^>]+>"
-        words = re.sub(tables, " ", re.sub(folded, " ", text)).split()
+        text = re.sub(r"(?s)<details>.*?</details>|\$\$.*?\$\$", " ", text)
+        words = re.sub(r"(?m)^\s*\|.*$|<[^>]+>", " ", text).split()
         assert len(words) <= PROSE_WORDS, f"{len(words)} words:\n{text}"
 
 
-@lessons
+@each_lesson
 def test_lesson_is_complete(path):
     source = "\n".join(cell.source for cell in code(path))
     assert len(claims(path)) >= 5
     assert len(re.findall(r"\.check\(", source)) >= 3
     assert "widgets.explore(" in source
     assert any("redict" in text for text in prose(path)), "the reader is never asked to predict"
-    assert sum("image/png" in output.get("data", {}) for cell in code(path) for output in cell.outputs) >= 2
+    outputs = [output for cell in code(path) for output in cell.outputs]
+    assert sum("image/png" in output.get("data", {}) for output in outputs) >= 2
 
 
 def claims(path):
-    """The calls of `claim` in a notebook: (a pattern for the text, {bound: value where it is written out})."""
+    """The calls of `claim`: (a pattern for the text, {bound: value} of bounds that are numbers)."""
     found = []
-    for call in (node for cell in code(path) for node in ast.walk(tree(cell)) if isinstance(node, ast.Call)):
-        if getattr(call.func, "id", getattr(call.func, "attr", None)) != "claim":
+    for call in (node for cell in code(path) for node in ast.walk(ast.parse(cell.source))):
+        if not isinstance(call, ast.Call) or getattr(call.func, "id", None) != "claim":
             continue
-        text = call.args[0]
+        text, bounds = call.args[0], {}
         parts = text.values if isinstance(text, ast.JoinedStr) else [text]
-        pattern = "".join(re.escape(part.value) if isinstance(part, ast.Constant) else ".*" for part in parts)
-        bounds = {}
+        parts = [re.escape(p.value) if isinstance(p, ast.Constant) else ".*" for p in parts]
         for keyword in call.keywords:
-            try:
+            with suppress(ValueError):  # a bound that is computed
                 bounds[keyword.arg] = ast.literal_eval(keyword.value)
-            except ValueError:                           # computed: it cannot be compared
-                continue
-        found.append((pattern, {name: bounds[name] for name in ("below", "above", "between") if name in bounds}))
+        bounds = {name: bounds[name] for name in ("below", "above", "between") if name in bounds}
+        found.append(("".join(parts), bounds))
     return found
 
 
-@lessons
+@each_lesson
 def test_claims_stand_in_the_ledger(path):
-    runs = [run for run in runs_of(load()) if run[0] == path.stem]
-    assert [seed for _, source, seed, _ in runs if source == "embedded"] == ["0", "1", "2", "3", "4"]
-    assert any(source == "real" for _, source, _, _ in runs), "measured on real data too: python -m aecourse ledger"
-    for _, source, seed, run in runs:
-        assert "error" not in run, f"{source}, seed {seed}: {run['error']}"
+    runs = [run[1:] for run in ledger.runs_of(ledger.load()) if run[0] == path.stem]
+    assert [seed for source, seed, _ in runs if source == "embedded"] == [0, 1, 2, 3, 4]
+    assert any(source == "real" for source, *_ in runs), "measured on real data too: make ledger"
+    for source, seed, run in runs:
         broken = [(row["text"], row["value"]) for row in run["claims"] if not row["holds"]]
         assert not broken, f"{source}, seed {seed}"
         for pattern, bounds in claims(path) if source == "embedded" else []:
             rows = [row for row in run["claims"] if re.fullmatch(pattern, row["text"])]
-            assert rows, f"seed {seed}: {pattern!r} is not in the ledger; run python -m aecourse ledger {path.stem[:2]}"
+            assert rows, f"seed {seed}: {pattern!r} is not in the ledger: make ledger"
             for name, value in bounds.items():
                 value = list(value) if isinstance(value, tuple) else value
-                assert any(row[name] == value for row in rows), f"the ledger has another bound: {pattern!r}"
+                assert any(row[name] == value for row in rows), f"another bound: {pattern!r}"
 
 
 def test_ledger_holds_the_lessons_that_are_there():
-    kept = load()
-    assert sorted(kept["lessons"]) == [path.stem for path in LESSONS]
-    assert LEDGER.with_suffix(".md").read_text(encoding="utf-8") == table(kept) + "\n"
+    stored = ledger.load()
+    assert sorted(stored["lessons"]) == [path.stem for path in PATHS]
+    page = ledger.LEDGER.with_suffix(".md").read_text(encoding="utf-8")
+    assert page == ledger.table(stored) + "\n"
 
 
 def test_the_map_leads_to_lessons_and_steps_that_exist():
-    """The tables of lesson 00 name a lesson, and perhaps its steps: "[06](06_name.ipynb) 4 to 6"."""
-    cells = "\n".join(prose(LESSONS[0]))
-    for path in LESSONS[1:]:
+    """The tables of lesson 00 name lessons, and perhaps steps: "[06](06_name.ipynb) 4 to 6"."""
+    cells = "\n".join(prose(PATHS[0]))
+    for path in PATHS[1:]:
         assert f"({path.name})" in cells, f"{path.name} is not on the map"
     named = re.findall(r"\[\d\d[^\]]*\]\(([^)]+\.ipynb)\)((?: \d+(?: to \d+)?)?)", cells)
-    assert len(named) > 3 * len(LESSONS)
+    assert len(named) > 3 * len(PATHS)
     for name, steps in named:
-        headings = "\n".join(prose(LESSONS[0].parent / name))
+        headings = "\n".join(prose(PATHS[0].parent / name))
         for step in re.findall(r"\d+", steps):
             assert re.search(rf"(?m)^## {step} · ", headings), f"{name} has no step {step}"

@@ -1,251 +1,242 @@
-"""Faces: small color portraits with known factors, or photographs."""
+"""Faces: synthetic portraits with known factors, or photographs."""
 
 import hashlib
-import io
+import json
 import os
+import shutil
+import tempfile
 import warnings
 import zlib
-from concurrent.futures import ThreadPoolExecutor
-from pathlib import PurePosixPath
+from collections import Counter
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+from aecourse.data import portrait, store
+from aecourse.data.portrait import FACTORS
 
 import numpy as np
 import torch
-from PIL import Image
+from PIL import Image, ImageOps
 from tqdm.auto import tqdm
 
-from .. import _reading
-from . import _portrait, _store
-from ._portrait import FACTORS
-
 _DRAWN = {"train": 10_000, "test": 2_000}
-_IMAGES = {".jpg", ".jpeg", ".png"}
-_PIXELS = 2**26                                           # of one image: 67 megapixels unpack to 268 MB
-_CELEBA_KEPT = 24_000                                     # of 202,599: as floats these are 1.2 GB
+_SUFFIXES = set(".avif .bmp .gif .heic .jfif .jpeg .jpg .pgm .png .ppm .tif .tiff .webp".split())
+_FOLDERS = {"train", "training"}, {"test", "testing"}, {"val", "valid", "validation"}
+_CELEBA_KEPT = 24_000  # of 202,599: as floats these are 1.2 GB
 
 
-def faces(split="train", source=None, *, size=64, n=None):
+def faces(
+    split: str = "train", source: str | Path | None = None, *, size: int = 64, n: int | None = None
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
     """Color portraits in which the face fills most of the frame.
 
-    split: "train" or "test". source: "drawn" (embedded: 10,000 and 2,000 painted portraits), "lfw", "celeba", the path
-    of a folder of images, or None: what `AECOURSE_DATA` says. size: pixels of a side. n: only the first n, which takes the
-    memory of n; all where there are fewer.
-    Returns x, float32 (n, 3, size, size) in [0, 1], and factors, a dict of float32 tensors (n,): all of `FACTORS` for
-    "drawn", the 40 attributes for "celeba" if their list is there, else empty. Photographs are split by person ("lfw"),
-    by the official partition ("celeba" if its list is there), else by file name, 5 to 1.
-    Raises ValueError for an unknown split or source or a folder without images, DataError for absent photographs.
+    split: "train" or "test". source: "drawn" (embedded: 10,000 and 2,000 synthetic portraits),
+    "lfw", "celeba", a folder of images, or None: what `AECOURSE_DATA` says. n: only the first n.
+    Photographs are split by person ("lfw"), by CelebA's partition, by folders named train and test
+    (or valid), else 5 to 1 by a hash of the file's name; what is left out is printed.
+    Returns x, float32 (n, 3, size, size) in [0, 1], and factors, name -> float32 (n,): `FACTORS`,
+    or CelebA's attributes. With `AECOURSE_MEMMAP=1` x is uint8, in a file that may exceed memory.
+    Raises ValueError for wrong arguments or no readable image, DataError for absent photographs.
     """
     if split not in _DRAWN:
         raise ValueError(f"data.faces: unknown split {split!r}. Known are 'train' and 'test'.")
-    if not (isinstance(size, int) and size >= 8):
-        raise ValueError(f"data.faces: size has to be a whole number of pixels, at least 8; given was {size!r}.")
-    if not (n is None or isinstance(n, int) and n >= 1):
-        raise ValueError(f"data.faces: n has to be a whole number of faces, at least 1; given was {n!r}.")
-    source = _store.choose("faces", source, "drawn", ("lfw", "celeba"))
-    known = {"drawn": _drawn, "lfw": _lfw, "celeba": _celeba}
-    x, factors, what = known[source](split, size) if source in known else _folder(source, split, size)
-    x, factors = x[:n], {name: values[:n] for name, values in factors.items()}
-    _store.announce("faces", source, f"{len(x):,} {what}, {size}x{size} ({split})")
-    return torch.from_numpy(x).float().div_(255), {name: torch.from_numpy(values) for name, values in factors.items()}
+    for name, value, least in ("size", size, 8), ("n", 1 if n is None else n, 1):
+        if not (isinstance(value, (int, np.integer)) and value >= least):
+            raise ValueError(f"data.faces: {name} has to be an integer >= {least}, got {value!r}.")
+    source = store.choose("faces", source, "drawn", ("lfw", "celeba"))
+    load = {"drawn": _drawn, "lfw": _lfw, "celeba": _celeba}.get(source)
+    pixels, factors, what, note = load(split, size) if load else _folder(split, size, source)
+    x = torch.from_numpy(pixels[:n])
+    store.announce("faces", source, f"{len(x):,} {what}, {size}x{size} ({split}){note}")
+    factors = {name: torch.from_numpy(values[:n]) for name, values in factors.items()}
+    return x if os.environ.get("AECOURSE_MEMMAP") == "1" else x.float().div_(255), factors
 
 
-def draw_faces(factors, *, size=64):
-    """Paint faces of these factors, so that one can be changed and all others held.
+def draw_faces(factors: dict, *, size: int = 64) -> torch.Tensor:
+    """Paint faces of these factors, so that one can be changed while all others are held.
 
-    factors: a dict, name in `FACTORS` -> number or (n,) array or tensor; what is missing is that of a neutral face.
-    Returns x, float32 (n, 3, size, size) in [0, 1].
-    Raises ValueError for an unknown name, unequal lengths or a value out of range.
+    factors: name in `FACTORS` -> a number, or an array or tensor (n,); the others are neutral.
+    Returns x, float32 (n, 3, size, size) in [0, 1]. Raises ValueError for wrong names and values.
     """
-    if unknown := sorted(set(factors) - set(FACTORS)):
-        raise ValueError(f"draw_faces: unknown factor {', '.join(map(repr, unknown))}. Known are {', '.join(FACTORS)}.")
+    if unknown := ", ".join(repr(name) for name in factors if name not in FACTORS):
+        raise ValueError(f"draw_faces: unknown factor {unknown}. Known are {', '.join(FACTORS)}.")
     given = {name: np.asarray(value, np.float32) for name, value in factors.items()}
     try:
-        n, = np.broadcast_shapes((1,), *(value.shape for value in given.values()))
-    except ValueError:
-        shapes = ", ".join(f"{name} {value.shape}" for name, value in given.items())
-        raise ValueError(f"draw_faces: every factor has to be a number or (n,), with the same n; given were {shapes}")
+        (n,) = np.broadcast_shapes((1,), *(value.shape for value in given.values()))
+    except ValueError as error:
+        raise ValueError(f"draw_faces: factors are numbers or (n,), of one n ({error}).") from error
     for name, value in given.items():
         low, high, meaning, *_ = FACTORS[name]
-        if not ((value >= low) & (value <= high)).all():
-            raise ValueError(f"draw_faces: {name} has to be in [{low}, {high}]; "
-                             f"given were {value.min():g} to {value.max():g}.")
-        if name == "hair_style" and (value % 1).any():
-            raise ValueError(f"draw_faces: hair_style has to be a whole number: {meaning}.")
-    whole = {name: np.broadcast_to(given.get(name, np.float32(factor.neutral)), n) for name, factor in FACTORS.items()}
-    return torch.from_numpy(_portrait.render(whole, size)).float().div_(255)
+        valid = (low <= value) & (value <= high) & ((name != "hair_style") | (value % 1 == 0))
+        if not valid.all():
+            raise ValueError(f"draw_faces: {name} has to be in [{low}, {high}] ({meaning}).")
+    every = {k: np.broadcast_to(np.float32(given.get(k, f.neutral)), n) for k, f in FACTORS.items()}
+    return torch.from_numpy(portrait.render(every, size)).float().div_(255)
 
 
 def _drawn(split, size):
-    def make():
-        factors = _portrait.sample(_DRAWN[split], np.random.default_rng([7, list(_DRAWN).index(split)]))
-        return {"x": _portrait.render(factors, size), **factors}
-
-    rows = {"x": ("u1", 3, size, size), **dict.fromkeys(FACTORS, ("f4",))}
-    arrays = _store.cached(f"faces-drawn-{_portrait.VERSION}-{split}-{size}", make, lambda a: _reading.unfit(a, rows))
-    return arrays.pop("x"), arrays, f"painted portraits with {len(arrays)} known factors"
+    n, generator = _DRAWN[split], np.random.default_rng([7, list(_DRAWN).index(split)])
+    factors = portrait.sample(n, generator)
+    parts = [{k: v[i : i + 1000] for k, v in factors.items()} for i in range(0, n, 1000)]
+    name = f"faces-drawn-{portrait.VERSION}-{split}"
+    pixels, _ = _cached(name, n, size, lambda _: (portrait.render(part, size) for part in parts))
+    return pixels, factors, f"painted portraits with {len(factors)} known factors", ""
 
 
 def _lfw(split, size):
-    def fetch(folder):                                                    # scikit-learn verifies the checksum
-        from sklearn.datasets import fetch_lfw_people
+    def fetch(folder):
+        if archive := store.find("lfw_one_per_person.tar"):
+            return shutil.unpack_archive(archive, Path(folder, "lfw_home"), filter="data")
+        from sklearn.datasets import fetch_lfw_people  # verifies the checksum
+
         fetch_lfw_people(data_home=folder, funneled=True, min_faces_per_person=200, resize=0.2)
 
-    put = f"put lfw_one_per_person.tar, or the folder 'lfw_funneled' with its folder per person, into {_store.folder()}"
-    place = (_store.find("lfw_one_per_person.tar") or _store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
-             or _store.folder() / "lfw_home")
-    pictures = _photographs("LFW", place, put, fetch)
-    x, names, note = _read("lfw", place, pictures, lambda w, h: (w * 128 / 250, h * 128 / 250), size)
-    people = np.array([PurePosixPath(name).parent.name for name in names])
-    keep = _by_name(people, split)                                        # no person is in both
-    return x[keep], {}, f"photographs of {len(set(people[keep])):,} people{note}"
+    place = store.find("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_home")
+    place = place or store.folder() / "lfw_home"
+    put = f"put a whole lfw_one_per_person.tar (found: {store.find('lfw_one_per_person.tar')}) or"
+    images, skipped = _find(place, fetch, f"{put} lfw_funneled into {store.folder()}")
+    mine = _hashed(images, split, lambda path: path.parent.name)
+    pixels, read, note = _read("lfw", images, mine, skipped, size, 61 / 250)
+    return pixels, {}, f"photographs of {len({p.parent.name for p in read}):,} people", note
 
 
-def _celeba(split, size):
-    def fetch(folder):
-        from torchvision.datasets import CelebA
-        CelebA(folder.parent, split="all", download=True)
-        (folder / "img_align_celeba.zip").unlink(missing_ok=True)
+def _celeba(split, size, home=None):
+    from torchvision.datasets import CelebA  # verifies the checksums
 
-    home = _store.find("celeba") or _store.folder() / "celeba"
-    put = (f"put CelebA's aligned images into {home / 'img_align_celeba'} "
-           "(and list_attr_celeba.txt, list_eval_partition.txt beside it)")
-    pictures = _photographs("CelebA", home, put, fetch)
-    kept = list(pictures)[::-(-len(pictures) // _CELEBA_KEPT)]             # evenly spread, to bound the memory
-    middle = lambda w, h: (w * 148 / 178, h * 148 / 218)
-    x, names, note = _read("celeba", home, {k: pictures[k] for k in kept}, middle, size)
-    names = [PurePosixPath(name).name for name in names]
-    part, attributes = home / "list_eval_partition.txt", home / "list_attr_celeba.txt"
-    keep, factors = _by_name(names, split), {}
-    if os.path.exists(part):
-        known = _list(part, 0, names, {"0", "1", "2"})
-        keep = np.array([known[name] == [{"train": "0", "test": "2"}[split]] for name in names])
-    if os.path.exists(attributes):
-        known = _list(attributes, 2, names, {"1", "-1"})
-        table = np.array([known[name] for name, k in zip(names, keep) if k], np.float32).reshape(-1, len(known[""])) > 0
-        factors = {name: table[:, k].astype(np.float32) for k, name in enumerate(known[""])}
-    return x[keep], factors, f"photographs, of {len(kept):,} kept from {len(pictures):,}{note}"
+    home = home or store.find("celeba", "celeba-dataset") or store.folder() / "celeba"
+    put = f"put CelebA's aligned images into {home / 'img_align_celeba'}, its lists beside it"
+    found, skipped = _find(home, partial(CelebA, split="all", download=True), put)
+    step = 1 if os.environ.get("AECOURSE_MEMMAP") == "1" else -(-len(found) // _CELEBA_KEPT)
+    images = found[::step]
+    skipped["to save memory"] = len(found) - len(images)
+    mine = _hashed(images, split, lambda path: path.name)
+    for parts in _celeba_list(home, "list_eval_partition", images).values():  # one column
+        mine = [p for p, k in zip(images, parts) if k == {"train": 0, "test": 2}[split]]
+    pixels, read, note = _read("celeba", images, mine, skipped, size, 15 / 178)
+    attributes = _celeba_list(home, "list_attr_celeba", read)
+    factors = {name: np.float32(values > 0) for name, values in attributes.items()}
+    return pixels, factors, "photographs", note
 
 
-def _list(path, top, names, values):
-    """One of CelebA's lists: image -> its values, for all `names`; "" -> the columns' names, the last of `top` lines."""
-    try:
-        lines = [line.split() for line in _reading.read(path).decode("utf-8-sig").splitlines() if line.strip()]
-        columns = lines[top - 1] if top else [""]
-        known = {name: row for name, *row in lines[top:]}
-        if len(known) < len(lines) - top or len(set(columns)) < len(columns):
-            raise ValueError("a name is in it twice")
-        for name in names:
-            if len(known.get(name, ())) != len(columns) or not values.issuperset(known[name]):
-                raise ValueError(f"{name!r} has no row of {len(columns)} values, each of them {' or '.join(sorted(values))}")
-    except (OSError, ValueError, IndexError) as error:
-        raise _store.DataError(f"data.faces: {path} is no list of CelebA ({error}): fetch it again, or remove it to do "
-                               "without.") from error
-    return known | {"": columns}
-
-
-def _folder(path, split, size):
-    pictures = _in_folder(path)
-    if not pictures:
-        raise ValueError(f"data.faces: {path} has to be a folder with .jpg or .png images in it; there is none.")
-    x, names, note = _read("folder", path, pictures, _square, size)
-    return x[_by_name(names, split)], {}, f"images{note}"
-
-
-def parts(split="train", source=None, *, size=64, rows=2_000):
-    """The pixels that `faces` gives, as uint8 (n, 3, size, size), `rows` at a time: a folder need not fit in memory."""
-    source = _store.choose("faces", source, "drawn", ("lfw", "celeba"))
-    if isinstance(source, str):
-        yield from (255 * faces(split, source, size=size)[0]).round().byte().split(rows)
-        return
-    pictures = _in_folder(source)
-    mine = [name for name, keep in zip(pictures, _by_name(pictures, split)) if keep]
-    for i in range(0, len(mine), rows):
-        x = _decode("folder", {name: pictures[name] for name in mine[i:i + rows]}, _square, size)["x"]
-        yield torch.from_numpy(x)
-
-
-def _square(width, height):
-    return min(width, height), min(width, height)
-
-
-def _by_name(names, split):
-    """Which of the names are of this split: a fixed hash sends one in six to the test set, whatever else is there."""
-    return np.array([(zlib.crc32(os.fsencode(name)) % 6 == 0) == (split == "test") for name in names], bool)
-
-
-def _photographs(title, place, put, fetch):
-    """Name -> image file in the folder or tar `place`; where it is absent, `fetch(folder)` downloads it."""
-    if not os.path.exists(place):
+def _celeba_list(home, name, images):
+    """A list of CelebA, .txt or Kaggle's .csv: column -> values (n,), or {} if there is none."""
+    for path in sorted(home.glob(f"{name}.*")):
         try:
-            with _store.arriving(place) as temporary:
-                fetch(temporary)
-        except Exception as error:                                        # whatever the network and the host can do
-            raise _store.missing("faces", put, f"{title} could not be downloaded: {error}") from error
-    pictures = _in_tar(place) if place.is_file() else _in_folder(place)
-    if not pictures:
-        raise _store.missing("faces", put, f"no image in {place}")
-    return pictures
+            lines = path.read_text("utf-8-sig").replace(",", " ").splitlines()
+            rows = [line.split() for line in lines if line.strip()]
+            known = {name: values for name, *values in rows}
+            table = np.array([known[image.name] for image in images], np.float32)
+            return dict(zip(max(rows[:2], key=len)[-table.shape[1] :], table.T))
+        except (OSError, ValueError, LookupError) as error:
+            what = f"{path} is no list of CelebA ({error!r}): replace it, or remove it"
+            raise store.DataError(f"data.faces: {what}.") from error
+    return {}
 
 
-def _in_folder(folder):
-    """Name -> path of the images at any depth, in the order of their names."""
-    paths = [p for p in folder.rglob("*") if p.suffix.lower() in _IMAGES]
-    return {p.relative_to(folder).as_posix(): p for p in sorted(paths)}
+def _folder(split, size, root):
+    if any(root.glob("list_attr_celeba.*")):
+        return _celeba(split, size, root)
+    images, skipped = _find(root)
+    names = {path: path.relative_to(root).as_posix() for path in images}
+    folders = {path: set(name.lower().split("/")[:-1]) for path, name in names.items()}
+    train, test, valid = ([p for p in images if folders[p] & words] for words in _FOLDERS)
+    given = {"train": train, "test": test or valid}
+    mine = given[split] if all(given.values()) else _hashed(images, split, names.get)
+    pixels, _, note = _read("folder", images, mine, skipped, size)
+    return pixels, {}, "images", note
 
 
-def _in_tar(path):
-    """Name -> file in memory of a tar's images. Nothing is unpacked to disk."""
+def _hashed(images, split, key):
+    """The images of this split: a hash of the key sends one key in six to the test set."""
+    keys = sorted({key(path) for path in images})
+    if len(keys) < 2:
+        raise ValueError(f"data.faces: {images[0]} is alone; 2 are needed, one of them to test on.")
+    test = {name for name in keys if zlib.crc32(os.fsencode(name)) % 6 == 0}
+    test = test if 0 < len(test) < len(keys) else {*keys[::6]}  # too few for a hash
+    return [path for path in images if (key(path) in test) == (split == "test")]
+
+
+def _find(root, fetch=None, put=None):
+    """The images in `root`, which is downloaded if absent; other files, as reason -> number."""
+    if fetch and not root.exists():
+        try:
+            store.folder().mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(dir=store.folder()) as folder:
+                fetch(folder)
+                os.replace(Path(folder, root.name), root)
+        except Exception as error:  # network, host, disk and archives raise many kinds
+            raise store.missing("faces", put, f"no {root.name}: {error}") from error
+    files, seen = [], {}
+    for folder, folders, names in os.walk(root, followlinks=True):
+        new = seen.setdefault(os.path.realpath(folder), folder) == folder  # not by another link
+        folders[:] = [name for name in sorted(folders) if new and name[0] != "."]
+        files += [Path(folder, name) for name in sorted(names) if new]
+    shown = sorted(path for path in files if path.name[0] != ".")
+    images = [path for path in shown if path.suffix.lower() in _SUFFIXES]
+    skipped = Counter(f"of another kind ({p.suffix})" for p in sorted({*shown} - {*images}))
+    skipped["hidden"] = len(files) - len(shown)
+    if not images:
+        what = f"{root} is no folder with images in it{_note(skipped)}"
+        raise store.missing("faces", put, what) if put else ValueError(f"data.faces: {what}.")
+    return images, skipped
+
+
+def _decode(path, size, bleed):
+    """uint8 (1, 3, size, size) of an image as viewers show it: EXIF-turned, on white, 8 bits."""
+    with Image.open(path) as file:
+        image = ImageOps.exif_transpose(file)
+    if image.mode.startswith("I"):  # 16 bits, which `convert` would clip at 255
+        image = Image.fromarray((np.asarray(image) / 257).clip(0, 255).astype(np.uint8))
+    image = Image.alpha_composite(Image.new("RGBA", image.size, "white"), image.convert("RGBA"))
+    image = ImageOps.fit(image.convert("RGB"), (size, size), Image.Resampling.BICUBIC, bleed)
+    return np.asarray(image).transpose(2, 0, 1)[None].copy()
+
+
+def _read(kind, images, mine, skipped, size, bleed=0):
+    """The images `mine` as uint8 (n, 3, size, size), paths of those read, a note on the others."""
+
+    def chunks(unreadable):
+        with warnings.catch_warnings(action="error", category=Image.DecompressionBombWarning):
+            for path in tqdm(mine, f"reading {kind}", leave=False):
+                try:
+                    yield _decode(path, size, bleed)
+                except Exception as error:  # damaged images raise many kinds
+                    unreadable[str(path)] = str(error) or type(error).__name__
+        if len(unreadable) == len(mine):
+            example = ": ".join(min(unreadable.items()))
+            raise ValueError(f"data.faces: no readable image ({example}). Save as JPEG or PNG.")
+
+    looks = [(str(p), p.stat().st_size, p.stat().st_mtime_ns) for p in mine if p.exists()]
+    digest = hashlib.sha256(repr(looks).encode()).hexdigest()[:16]
+    pixels, unreadable = _cached(f"faces-{kind}-{digest}", len(mine), size, chunks)
+    named = [f"{Path(path).name!r}: {why}" for path, why in sorted(unreadable.items())]
+    skipped["of another split"] = len(images) - len(mine)
+    skipped[f"unreadable ({', '.join(named[:3])})"] = len(named)
+    return pixels, [path for path in mine if str(path) not in unreadable], _note(skipped)
+
+
+def _note(skipped):
+    reasons = ", ".join(f"{n:,} {reason}" for reason, n in skipped.most_common(9) if n)
+    return reasons and f"; left out: {reasons}"
+
+
+def _cached(name, n, size, chunks):
+    """n images, mapped from a file that `chunks(unreadable)` yields, less the unreadable ones."""
+    path = store.folder() / "cache" / f"{name}-{size}.bin"
+    notes = path.with_suffix(".json")
+    mode = "c" if 3 * n * size * size < 2**32 else "r"  # Linux counts "c" as memory
+    with suppress(OSError, ValueError):  # not there yet, or damaged
+        unreadable = json.loads(notes.read_text())
+        shape = n - len(unreadable), 3, size, size
+        return np.memmap(path, np.uint8, mode, shape=shape), unreadable
+    unreadable = {}
     try:
-        found = dict(_reading.members(path, lambda name: name.suffix.lower() in _IMAGES))
-        return {name: io.BytesIO(found[name]) for name in sorted(found)}
+        with store.atomic_write(path) as temporary, open(temporary, "wb") as file:
+            file.writelines(chunks(unreadable))
+        with store.atomic_write(notes) as temporary:
+            temporary.write_text(json.dumps(unreadable))
     except OSError as error:
-        raise _store.DataError(f"data.faces: {path} cannot be read as a tar ({error}): fetch it again.") from error
-
-
-def _read(kind, place, pictures, part, size):
-    """Pictures (name -> path or open file) as uint8 (n,3,size,size), cached by what the files look like from outside.
-
-    part(width, height) gives width and height of the middle to keep. Returns the pixels, their names (n,), and a note
-    on unreadable files.
-    """
-    files = [place] if place.is_file() else pictures.values()
-    looks = ((path, path.stat() if os.path.exists(path) else path.lstat()) for path in files)
-    stats = "".join(f"{path}|{look.st_size}|{look.st_mtime_ns}\n" for path, look in looks)
-    rows = {"x": ("u1", 3, size, size), "names": ("U",)}
-
-    def make():
-        arrays = _decode(kind, pictures, part, size)
-        if not len(arrays["names"]):
-            broken = arrays["broken"].tolist()
-            raise ValueError(f"data.faces: none of the {len(broken)} images can be read, the first being {broken[0]}. "
-                             "Replace them by .jpg or .png images, or take source='drawn'.")
-        return arrays
-
-    arrays = _store.cached(f"faces-{kind}-{hashlib.sha256(os.fsencode(stats)).hexdigest()[:12]}-{size}", make,
-                           lambda arrays: _reading.unfit(arrays, rows, ("broken",)))
-    broken = arrays["broken"].tolist()
-    for name in broken[:5]:
-        print(f"faces: left out, no readable image: {name}")
-    return arrays["x"], arrays["names"], f" ({len(broken)} unreadable ones left out)" if broken else ""
-
-
-def _decode(kind, pictures, part, size):
-    """Pictures as `_read` takes them, as a dict of arrays: the pixels, the names, and what is wrong with the unreadable ones."""
-    def one(item):
-        name, file = item
-        try:
-            file = file if isinstance(file, io.BytesIO) else _reading.regular(file)
-            with Image.open(file, formats=("JPEG", "PNG")) as image:          # not the fifty others, whatever the name
-                if image.width * image.height > _PIXELS:
-                    raise ValueError(f"{image.width:,} x {image.height:,} pixels are too many")
-                (w, h), (dx, dy) = image.size, part(*image.size)
-                box = (w - dx) / 2, (h - dy) / 2, (w + dx) / 2, (h + dy) / 2
-                small = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC, box=box)      # antialiased
-            return name, np.asarray(small).transpose(2, 0, 1), ""
-        except Exception as error:                                        # whatever a damaged image makes a decoder raise
-            return name, None, _store.printable(f"{name} ({error})")
-
-    with ThreadPoolExecutor(2) as pool, warnings.catch_warnings(action="ignore"):         # of odd metadata
-        done = list(tqdm(pool.map(one, pictures.items()), total=len(pictures), desc=f"reading {kind}", leave=False))
-    good = [(name, pixels) for name, pixels, broken in done if not broken]
-    return {"x": np.array([pixels for _, pixels in good], np.uint8).reshape(-1, 3, size, size),
-            "names": np.array([name for name, _ in good], str), "broken": np.array([b for *_, b in done if b], str)}
+        print(f"{path.name} could not be kept ({error}): it will be made again next time")
+        return np.concatenate(list(chunks(unreadable))), unreadable
+    return np.memmap(path, np.uint8, mode).reshape(-1, 3, size, size), unreadable

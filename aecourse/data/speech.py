@@ -1,371 +1,330 @@
-"""Spoken digits and the noise around them: synthesized (embedded), or recordings: FSDD, and Speech Commands' noises."""
+"""Spoken digits and background noise: synthesized (embedded), or recorded."""
 
-import http.client
+import hashlib
 import io
+import lzma
+import os
 import re
-import tempfile
-import wave
+import tarfile
+import tomllib
+import warnings
 import zlib
-from math import gcd
-from pathlib import Path, PurePosixPath
+from collections import Counter
+from pathlib import Path
 from typing import NamedTuple
 
+from aecourse.data import store
+
 import numpy as np
-import scipy                                             # its parts load at their first use, which most lessons have none of
+import scipy  # loads its submodules at their first use
 import torch
 
-from aecourse import _reading
-from aecourse.data import _store
-
-RATE, SAMPLES = 8000, 8000                               # samples a second, and of one word: a second of sound
-LEVEL = 0.1                                              # root mean square of every word while it lasts, and of noise
-WORDS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+_TABLE = Path(__file__).with_name("tables") / "sounds.toml"
+_SPELLED, _SOUNDS = tomllib.loads(_TABLE.read_text()).values()
+_VERSION = hashlib.sha256(Path(__file__).read_bytes() + _TABLE.read_bytes()).hexdigest()[:12]
+WORDS = tuple(_SPELLED)
 KINDS = ("running tap", "dishes", "white")
+_RATE, _SAMPLES = 8000, 8000  # samples per second, and per word: one second
+_LEVEL = 0.1  # root mean square of every word while it lasts, and of noise
 
 
 class Speech(NamedTuple):
     """`n` words: `x, y, *_ = speech("test")`, or by name, `speech("test").voice`."""
 
-    x: torch.Tensor               # (n, 8000) float32 in [-1, 1], 8 kHz, zeros behind the word
-    y: torch.Tensor               # (n,) int64, the digit
-    voice: np.ndarray             # (n,) of str, who speaks
-    length: torch.Tensor          # (n,) int64, samples until the word is over
+    x: torch.Tensor  # (n, 8000) float32 in [-1, 1], 8 kHz, zeros after the word
+    y: torch.Tensor  # (n,) int64, the digit
+    voice: np.ndarray  # (n,) of str, the speaker
+    length: torch.Tensor  # (n,) int64, samples until the word ends
 
 
-def speech(split="train", source=None):
-    """One spoken digit per row, a second each, all equally loud: 0.1 root mean square while the word lasts.
+def speech(split: str = "train", source: str | Path | None = None) -> Speech:
+    """One spoken digit per row, one second each, at 0.1 root mean square while the word lasts.
 
-    source  None reads AECOURSE_DATA; "synthesised" (embedded: 2,400 words of 24 voices to train, 300 of 6 other voices to
-            test), "fsdd" (2,700 and 300 recordings of 6 people, split by take as its authors do), or the path of a folder
-            or tar archive of wavs named {digit}_{voice}_{take}.wav, takes 0 to 4 being the test set.
-    Returns `Speech`, whose first two are x: (n, 8000) and y: (n,). Words longer than a second are cut off.
-    Raises ValueError for an unknown split or source, DataError for files that are missing or not what they should be.
+    source: None (what `AECOURSE_DATA` says), "synthesized" (embedded: 2,400 words of 24 voices to
+    train, 300 of 6 others to test), "fsdd" (2,700 and 300 recordings of 6 people, split by take),
+    or the path of a folder or tar archive of wavs named {digit}_{voice}_{take}.wav. These become
+    mono, 8 kHz, and end after a second. Folders named train and test are the split; without them
+    takes 0 to 4 are the test set, or the lowest take where that would leave a split empty.
+    Raises ValueError for an unknown split or source, DataError for files that cannot be used.
     """
-    _known("speech", split)
-    source = _store.choose("speech", source, "synthesised", ("fsdd",))
-    if source == "synthesised":
-        version = _store.checksum(__file__)[:8]          # another synthesizer, another cache
-        arrays = _store.cached(f"speech-{source}-{split}-{version}", lambda: synthesize(split), _unfit)
+    source = _choose("speech", split, source, "fsdd")
+    if source == "synthesized":
+        arrays = store.cached(f"speech-{split}-{_VERSION}", lambda: _synthesize(split))
     else:
-        arrays = _recorded(source)
-        rows = (arrays["take"] < 5) == (split == "test")
-        if not rows.any():
-            raise _store.DataError(f"data.speech: {source} has no recording for {split!r}: takes 0 to 4 are the test set")
-        arrays = {key: value[rows] for key, value in arrays.items()}
-    x, y, voice, length = (arrays[key] for key in ("x", "y", "voice", "length"))
-    _store.announce("speech", source, f"{split}: {len(y):,} words of {len(set(voice))} voices")
-    return Speech(torch.from_numpy(x / np.float32(32768)), torch.from_numpy(y).long(), voice, torch.from_numpy(length))
+        arrays = _recordings(source, split)
+    x, y, voice, length, note = (arrays[key] for key in (*Speech._fields, "note"))
+    store.announce("speech", source, f"{split}: {len(y):,} words of {len(set(voice))} voices{note}")
+    x = torch.from_numpy(x / np.float32(32768))
+    return Speech(x, torch.from_numpy(y).long(), voice, torch.from_numpy(length))
 
 
-def _unfit(arrays, **more):
-    """What is wrong with words that come from a cache, in words; "" if nothing."""
-    rows = {"x": ("i2", SAMPLES), "y": ("u1",), "length": ("i8",), "voice": ("U",), **more}
-    return _reading.unfit(arrays, rows) or "labels or lengths are out of range" * bool(
-        arrays["y"].max() > 9 or arrays["length"].min() < 1 or arrays["length"].max() > SAMPLES)
+def noises(split: str = "train", source: str | Path | None = None) -> dict[str, torch.Tensor]:
+    """Background noise: a dict kind -> (samples,) float32 at 8 kHz, 0.1 root mean square.
 
-
-def noises(split="train", source=None):
-    """Background noise, a dict kind -> (samples,) float32 at 8 kHz, 0.1 root mean square; the kinds are `NOISE_KINDS`.
-
-    source  None reads AECOURSE_DATA; "synthesised" (embedded: a minute of each kind) or "recorded" (three files of Google's
-            Speech Commands). "train" is the first 60 % of the time, "test" the last 40 %.
-    Raises ValueError for an unknown split or source, DataError for files that are missing or not what they should be.
+    source: None (what `AECOURSE_DATA` says), "synthesized" (embedded: a minute of each kind),
+    "recorded" (three files of Google's Speech Commands), or a source of words: "fsdd" goes with
+    "recorded", a path with "synthesized". "train" is the first 60 % of the time, "test" the rest.
+    Raises ValueError for an unknown split or source, DataError for files that cannot be used.
     """
-    _known("noises", split)
-    source = _store.choose("noises", source, "synthesised", ("recorded", "fsdd"))
-    if isinstance(source, Path):
-        raise ValueError(f"data.noises: unknown source '{source}'. Known are 'synthesised' and 'recorded'.")
-    source = "recorded" if source == "fsdd" else source  # one word for a lesson that wants words and noise
-    if source == "synthesised":
-        arrays = _store.cached(f"noises-{source}-{_store.checksum(__file__)[:8]}", _synthesized_noises,
-                               lambda arrays: _reading.unfit(arrays, dict.fromkeys(KINDS, ("f4",)))
-                               or "it is silent" * any(map(_silent, arrays.values())))
+    words = _choose("noises", split, source, "recorded", "fsdd")
+    if words in ("recorded", "fsdd"):
+        source, arrays = "recorded", {kind: _recorded_noise(kind) for kind in KINDS}
     else:
-        arrays = {kind: _noise_file(kind) for kind in KINDS}
+        source, arrays = "synthesized", store.cached(f"noises-{_VERSION}", _synthesized_noises)
     clips = {}
     for kind, clip in arrays.items():
-        cut = int(0.6 * len(clip))
-        clip = clip[:cut] if split == "train" else clip[cut:]
-        clips[kind] = torch.from_numpy((LEVEL / clip.std() * (clip - clip.mean())).astype(np.float32))
-    seconds = sum(len(clip) for clip in clips.values()) / RATE
-    _store.announce("noises", source, f"{split}: {', '.join(clips)}; {seconds:.0f} seconds together")
+        x = np.split(clip, [int(0.6 * len(clip))])[split == "test"]
+        clips[kind] = torch.from_numpy((_LEVEL / x.std() * (x - x.mean())).astype(np.float32))
+    seconds = sum(map(len, clips.values())) / _RATE
+    source += f" for the words in {words}" if isinstance(words, Path) else ""
+    store.announce("noises", source, f"{split}: {', '.join(clips)}; {seconds:.0f} seconds together")
     return clips
 
 
-def _known(kind, split):
+def _choose(kind, split, source, *real):
     if split not in ("train", "test"):
         raise ValueError(f"data.{kind}: unknown split {split!r}. Known are 'train' and 'test'.")
+    return store.choose(kind, source, "synthesized", real)
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Synthesized. A word is a row of sounds. Voiced ones start at the vocal folds: pulses with a pitch. Unvoiced ones start as
-# noise. Resonators shape both: the formants of mouth and throat, after Klatt (1980) in a cascade; one band for a fricative.
-
-SOUNDS = {   # ms, formants 1 to 3 of a man in Hz, how much voice, breath and friction, the friction's center and width
-    "Z":  (75,  270, 1650, 2500,  .35, .00, .50, 3700, 900),    "S":  (105, 380, 1750, 2500,  .00, .00, .75, 3750, 900),
-    "F":  (85,  340, 1050, 2200,  .00, .02, .16, 2400, 3500),   "TH": (75,  320, 1400, 2500,  .00, .02, .15, 3100, 2500),
-    "V":  (60,  270, 1100, 2250,  .40, .00, .07, 2400, 3500),   "R":  (60,  340, 1120, 1600,  .75, .00, .00, 2500, 900),
-    "W":  (65,  300,  680, 2200,  .70, .00, .00, 2500, 900),    "N":  (75,  260, 1350, 2400,  .45, .00, .00, 2500, 900),
-    "-":  (45,  350, 1750, 2600,  .00, .00, .00, 3000, 900),    "T":  (14,  350, 1800, 2700,  .00, .08, .90, 3500, 1100),
-    "K":  (16,  330, 2050, 2500,  .00, .12, .90, 2200, 700),    "H":  (28,  330, 1700, 2500,  .00, .22, .05, 3000, 1500),
-    "IY": (90,  290, 2250, 2900, 1.00, .00, .00, 2500, 900),    "IH": (75,  400, 1950, 2550, 1.00, .00, .00, 2500, 900),
-    "EH": (80,  560, 1800, 2500, 1.00, .00, .00, 2500, 900),    "E":  (75,  470, 2000, 2600, 1.00, .00, .00, 2500, 900),
-    "A":  (100, 740, 1250, 2450, 1.00, .00, .00, 2500, 900),    "I":  (65,  360, 2100, 2650,  .85, .00, .00, 2500, 900),
-    "AH": (110, 650, 1200, 2400, 1.00, .00, .00, 2500, 900),    "AX": (45,  500, 1450, 2450,  .70, .00, .00, 2500, 900),
-    "AO": (120, 570,  880, 2400, 1.00, .00, .00, 2500, 900),    "O":  (80,  540, 1000, 2350, 1.00, .00, .00, 2500, 900),
-    "U":  (70,  370,  850, 2250,  .80, .00, .00, 2500, 900),    "UW": (130, 320, 1050, 2250, 1.00, .00, .00, 2500, 900),
-}
-SPELLED = ("Z IH R O U", "W AH N", "T H UW", "TH R IY", "F AO R", "F A I V", "S IH - K H S", "S EH V AX N", "E I - T H",
-           "N A I N")
-STEP, FRAMES = 40, 190                                   # samples of one frame, 5 ms; frames of the longest word
-WIDTHS = np.array([70, 90, 140, 220], np.float32)        # bandwidths of formants 1 to 4, Hz
+# Synthesized words are sequences of sounds: glottal pulses (voiced) and noise (unvoiced), shaped by
+# resonators, which are a cascade of formants after Klatt (1980), and one band for friction.
+_STEP, _FRAMES = 40, 190  # samples per frame (5 ms); frames of the longest word
 
 
-def synthesize(split, seed=0):
-    """The embedded words as arrays: 24 voices, 10 takes of each word, or for "test" 6 other voices, 5 takes."""
-    rng = np.random.default_rng([seed, split == "test"])
-    voices, takes = (24, 10) if split == "train" else (6, 5)
-    n = voices * len(WORDS) * takes
-    who, y = np.repeat(np.arange(voices), n // voices), np.tile(np.repeat(np.arange(10), takes), voices)
-    order = rng.permutation(n)
-    who, y = who[order], y[order]
-    spread = (np.arange(voices) + rng.random(voices)) / voices                       # from low to high, none left out
-    voice = {"pitch": 85 * 3 ** spread, "tract": 0.93 + 0.25 * spread + 0.03 * rng.normal(size=voices),
-             "tempo": np.exp(0.12 * rng.normal(size=voices)), "breath": rng.uniform(0.003, 0.03, voices),
-             "tilt": rng.uniform(0.75, 0.93, voices), "accent": 0.03 * rng.normal(size=(voices, len(SOUNDS), 3)),
-             "melody": rng.normal(size=(voices, 2))}
-    x, length = np.zeros((n, SAMPLES), np.int16), np.zeros(n, np.int64)
+def _synthesize(split):
+    """The embedded words: 24 voices, 10 takes of each word; for "test" 6 other voices, 5 takes."""
+    rng = np.random.default_rng([0, split == "test"])
+    name, n_voices, takes = {"train": ("voice", 24, 10), "test": ("stranger", 6, 5)}[split]
+    n = n_voices * len(WORDS) * takes
+    who, y = np.divmod(rng.permutation(n) // takes, len(WORDS))
+    height = (np.arange(n_voices) + rng.random(n_voices)) / n_voices  # evenly from low to high
+    voices = {
+        "pitch": 85 * 3**height,  # Hz
+        "tract": 0.93 + 0.25 * height + 0.03 * rng.normal(size=n_voices),  # scales the formants
+        "tempo": np.exp(0.12 * rng.normal(size=n_voices)),
+        "breath": rng.uniform(0.003, 0.03, n_voices),
+        "tilt": rng.uniform(0.75, 0.93, n_voices),  # of the glottal spectrum
+        "accent": 0.03 * rng.normal(size=(n_voices, len(_SOUNDS), 3)),
+        "melody": rng.normal(size=(n_voices, 2)),
+    }
+    x, length = np.zeros((n, _SAMPLES), np.int16), np.zeros(n, np.int64)
     for rows in np.array_split(np.arange(n), n // 150):
-        tracks, length[rows] = _tracks(y[rows], {key: value[who[rows]] for key, value in voice.items()}, rng)
-        words = _speak(tracks, {key: value[who[rows]] for key, value in voice.items()}, rng)
-        x[rows] = _level(words, length[rows])
-    return {"x": x, "y": y.astype(np.uint8), "length": length,
-            "voice": np.array([f"{'voice' if split == 'train' else 'stranger'} {i}" for i in range(voices)])[who]}
+        voice = {key: value[who[rows]] for key, value in voices.items()}
+        tracks, length[rows] = _parameter_tracks(y[rows], voice, rng)
+        x[rows] = _normalize(_waveforms(tracks, voice, rng), length[rows])
+    names = np.array([f"{name} {i}" for i in who])
+    return {"x": x, "y": y.astype(np.uint8), "length": length, "voice": names, "note": ""}
 
 
-def _tracks(y, voice, rng):
-    """What the mouth does in each frame (n, FRAMES, 8): formants 1 to 3, voice, breath, friction, its center and width."""
-    n, names = len(y), list(SOUNDS)
-    table = np.array(list(SOUNDS.values()))
+def _parameter_tracks(y, voice, rng):
+    """Parameters of each frame (n, _FRAMES, 8), as in the table, and the lengths of words (n,)."""
+    n, names, table = len(y), list(_SOUNDS), np.array(list(_SOUNDS.values()))
     tempo = 1.3 * voice["tempo"] * np.exp(0.08 * rng.normal(size=n))
-    tracks, length = np.zeros((n, FRAMES, 8)), np.zeros(n, np.int64)
-    for digit in np.unique(y):
-        sounds = np.array([names.index(name) for name in SPELLED[digit].split()])
-        rows = np.flatnonzero(y == digit)
-        ms = table[sounds, 0] * tempo[rows, None] * np.exp(0.13 * rng.normal(size=(len(rows), len(sounds))))
-        ms *= np.minimum(1, 0.97 * FRAMES * 5 / (ms.sum(1, keepdims=True) + 30))
-        ends = np.cumsum(ms, 1) / 5
-        place = (np.arange(FRAMES)[:, None] >= ends[:, None, :]).sum(2)              # which sound a frame belongs to
-        aim = np.repeat(table[None, sounds, 1:], len(rows), 0)
-        aim[..., :3] *= np.exp(voice["accent"][rows][:, sounds] + 0.025 * rng.normal(size=(len(rows), len(sounds), 3)))
-        aim[..., :3] *= voice["tract"][rows][:, None, None]
-        aim[..., 3:6] *= np.exp(0.15 * rng.normal(size=(len(rows), len(sounds), 3)))
-        got = np.take_along_axis(aim, np.minimum(place, len(sounds) - 1)[..., None], 1)
-        got[..., 3:6] *= (place < len(sounds))[..., None]                            # behind the word: silence
-        tracks[rows], length[rows] = got, STEP * np.ceil(ends[:, -1] + 3)
-    tracks[..., :3] = scipy.ndimage.gaussian_filter1d(tracks[..., :3], 4.5, axis=1, mode="nearest")      # a tongue has mass
-    tracks[..., 3:6] = scipy.ndimage.gaussian_filter1d(tracks[..., 3:6], 1.0, axis=1, mode="constant")   # a burst is fast
+    tracks, length = np.zeros((n, _FRAMES, 8)), np.zeros(n, np.int64)
+    for digit, word in enumerate(_SPELLED.values()):
+        rows, sounds = y == digit, [names.index(name) for name in word.split()]
+        shape = rows.sum(), len(sounds)
+        ms = table[sounds, 0] * tempo[rows, None] * np.exp(0.13 * rng.normal(size=shape))
+        ms *= np.minimum(1, 0.97 * _FRAMES * 5 / (ms.sum(1, keepdims=True) + 30))
+        ends = np.cumsum(ms, 1) / 5  # in frames
+        target = np.tile(table[sounds, 1:], (shape[0], 1, 1))
+        accent = voice["accent"][rows][:, sounds] + 0.025 * rng.normal(size=(*shape, 3))
+        target[..., :3] = target[..., :3] * np.exp(accent) * voice["tract"][rows, None, None]
+        target[..., 3:6] *= np.exp(0.15 * rng.normal(size=(*shape, 3)))
+        sound = (np.arange(_FRAMES)[:, None] >= ends[:, None, :]).sum(2)  # of each frame
+        track = np.take_along_axis(target, sound.clip(max=len(sounds) - 1)[..., None], 1)
+        track[..., 3:6] *= (sound < len(sounds))[..., None]  # silence after the word
+        tracks[rows], length[rows] = track, _STEP * np.ceil(ends[:, -1] + 3)
+    smooth = scipy.ndimage.gaussian_filter1d
+    tracks[..., :3] = smooth(tracks[..., :3], 4.5, axis=1, mode="nearest")  # a tongue moves slowly
+    tracks[..., 3:6] = smooth(tracks[..., 3:6], 1.0, axis=1, mode="constant")  # a burst is fast
     return tracks.astype(np.float32), length
 
 
-def _speak(tracks, voice, rng):
-    """Sound (n, FRAMES * STEP): pulses and noise through the resonators, sample after sample, all words at once."""
-    n, total = len(tracks), FRAMES * STEP
-    along = np.linspace(0, 1, FRAMES)
+def _waveforms(tracks, voice, rng):
+    """Sound (n, _SAMPLES): pulses and noise through the resonators, all words at once."""
+    n, total, time = len(tracks), _FRAMES * _STEP, np.linspace(0, 1, _FRAMES)
     fall, bend = 0.16 + 0.05 * voice["melody"][:, :1], 0.05 * voice["melody"][:, 1:]
-    pitch = voice["pitch"][:, None] * np.exp(0.06 * rng.normal(size=(n, 1)) - fall * along + bend * np.sin(7 * along))
-    pitch *= np.exp(scipy.ndimage.gaussian_filter1d(0.03 * rng.normal(size=pitch.shape), 1.5, axis=1))       # jitter
-    phase = np.cumsum(np.repeat(pitch, STEP, 1) * (2 * np.pi / RATE), 1)
-    harmonics = (0.475 * RATE // pitch.max(1, keepdims=True)).astype(np.float32)               # none above the middle
+    contour = 0.06 * rng.normal(size=(n, 1)) - fall * time + bend * np.sin(7 * time)
+    pitch = voice["pitch"][:, None] * np.exp(contour)
+    pitch *= np.exp(scipy.ndimage.gaussian_filter1d(0.03 * rng.normal(size=pitch.shape), 1.5))
+    phase = np.cumsum(np.repeat(pitch, _STEP, 1) * (2 * np.pi / _RATE), 1)
+    harmonics = (0.475 * _RATE // pitch.max(1, keepdims=True)).astype(np.float32)  # below Nyquist
     z = (0.999 * np.exp(1j * phase)).astype(np.complex64)
-    pulses = (z * (1 - z ** harmonics) / (1 - z)).real                               # the sum of so many cosines
-
-    amount = np.stack([np.repeat(tracks[..., i], STEP, 1) for i in (3, 4, 5)])       # voice, breath, friction
-    amount = scipy.signal.lfilter([0.05], [1, -0.95], amount, axis=2).astype(np.float32)       # no steps
+    pulses = (z * (1 - z**harmonics) / (1 - z)).real  # the sum of that many cosines
+    amount = np.stack([np.repeat(tracks[..., i], _STEP, 1) for i in (3, 4, 5)])
+    amount = scipy.signal.lfilter([0.05], [1, -0.95], amount, axis=2).astype(np.float32)  # no steps
     noise = rng.standard_normal((2, n, total), np.float32)
-    folds = np.sqrt(pitch[:, :1] / RATE).astype(np.float32) * pulses * amount[0]     # equal power at any pitch
+    glottal = np.sqrt(pitch[:, :1] / _RATE).astype(np.float32) * pulses * amount[0]  # equal power
     breath = noise[0] * (amount[1] + voice["breath"][:, None].astype(np.float32) * amount[0])
     friction = 0.35 * noise[1] * amount[2]
-    poles, tract = _poles(tracks, voice["tract"]), voice["tilt"].astype(np.float32)
-    a, b, c = poles                                                                  # each (FRAMES, 6, n)
-    y1, y2, drive = (np.zeros((6, n), np.float32) for _ in range(3))
-    x, folds, breath, friction = np.zeros((total, n), np.float32), folds.T.copy(), breath.T.copy(), friction.T.copy()
-    source = np.zeros(n, np.float32)
-    for t in range(total):                               # stage k works on what stage k - 1 gave one sample ago
-        k = t // STEP
-        source = tract * source + folds[t]               # the folds' spectrum falls towards high pitches
+    # Resonators y = a x + b y1 + c y2, (_FRAMES, 6, n): four formants, and twice the friction.
+    center, width = tracks[..., [0, 1, 2, 2, 6, 6]].astype(float), tracks[..., [7] * 6]
+    center[..., 3], width[..., :4] = 3500 * voice["tract"][:, None], (70, 90, 140, 220)  # Hz
+    r = np.exp(-np.pi * width / _RATE)
+    b, c = 2 * r * np.cos(2 * np.pi * np.minimum(center, 3850) / _RATE), -r * r
+    a = np.where(np.arange(6) < 4, 1 - b - c, 1 - r)  # a formant has gain 1 at 0 Hz
+    a, b, c = (v.transpose(1, 2, 0).astype(np.float32).copy() for v in (a, b, c))
+    y1, y2, drive = np.zeros((3, 6, n), np.float32)
+    x, source, tilt = np.zeros((n, _SAMPLES), np.float32), 0, voice["tilt"].astype(np.float32)
+    for t in range(total):  # resonator k filters the output of resonator k - 1 one sample ago
+        k = t // _STEP
+        source = tilt * source + glottal[:, t]  # less power at high frequencies
         drive[1:4], drive[5] = y1[:3], y1[4]
-        drive[0], drive[4] = source + breath[t], friction[t]
+        drive[0], drive[4] = source + breath[:, t], friction[:, t]
         y1, y2 = a[k] * drive + b[k] * y1 + c[k] * y2, y1
-        x[t] = y1[3] + y1[5]
-    return np.diff(x.T, axis=1, prepend=0)               # what the lips radiate
+        x[:, t] = y1[3] + y1[5]
+    return np.diff(x, axis=1, prepend=0)  # radiation of the lips
 
 
-def _poles(tracks, tract):
-    """Second-order resonators y = a x + b y1 + c y2, as (FRAMES, 6, n): four formants, and twice the friction's band."""
-    n = len(tracks)
-    fourth = np.broadcast_to(3500 * tract[:, None, None], (n, FRAMES, 1))
-    center = np.concatenate([tracks[..., :3], fourth, tracks[..., 6:7], tracks[..., 6:7]], 2)
-    width = np.concatenate([np.broadcast_to(WIDTHS, (n, FRAMES, 4)), tracks[..., 7:8], tracks[..., 7:8]], 2)
-    r = np.exp(-np.pi * width / RATE)
-    b, c = 2 * r * np.cos(2 * np.pi * np.minimum(center, 3850) / RATE), -r * r
-    a = np.concatenate([(1 - b - c)[..., :4], (1 - r)[..., 4:]], 2)                  # formants leave low pitches as loud
-    return tuple(v.transpose(1, 2, 0).astype(np.float32).copy() for v in (a, b, c))
-
-
-def _level(x, length):
-    """Waves (n, samples) as int16 (n, SAMPLES): no offset, equally loud while the word lasts, nothing behind it."""
-    inside = np.arange(SAMPLES) < length[:, None]
-    x = np.pad(x, ((0, 0), (0, max(0, SAMPLES - x.shape[1]))))[:, :SAMPLES]
-    length = np.minimum(length, SAMPLES)[:, None]
+def _normalize(x, length):
+    """Waveforms as int16 (n, _SAMPLES): mean 0 and equal power within the word, zeros after it."""
+    length, inside = length[:, None], np.arange(_SAMPLES) < length[:, None]
     x = np.where(inside, x - (x * inside).sum(1, keepdims=True) / length, 0)
-    power = (x ** 2).sum(1, keepdims=True) / length
-    return np.clip(np.rint(32768 * LEVEL * x / np.sqrt(power + 1e-20)), -32768, 32767).astype(np.int16)
+    power = (x**2).sum(1, keepdims=True) / length + 1e-20
+    return np.rint(32768 * _LEVEL * x / np.sqrt(power)).clip(-32768, 32767).astype(np.int16)
 
 
-def _synthesized_noises(seconds=60, seed=0):
-    """A minute of each kind: water with bubbles, the clatter of plates over a hum, and white noise."""
-    rng, n = np.random.default_rng(seed), seconds * RATE
+def _synthesized_noises():
+    """A minute of each kind: water with bubbles, plates that clatter in a room, white noise."""
+    rng, n, lfilter = np.random.default_rng(0), 60 * _RATE, scipy.signal.lfilter
 
-    def ring(count, hertz, decay, loud, glide, size=1600):       # `count` damped tones (count, size)
-        t = np.arange(size) / RATE
-        phase = 2 * np.pi * hertz[:, None] * (t + glide * rng.normal(size=(count, 1)) * t * t)
-        return loud[:, None] * np.exp(-t / decay[:, None]) * np.sin(phase + 6.28 * rng.random((count, 1)))
+    def damped_tones(loudness, frequency, decay, glide):  # (count,) -> (count, 1600)
+        t, shape = np.arange(1600) / _RATE, (len(loudness), 1)
+        frequency, decay = rng.uniform(*frequency, shape), rng.uniform(*decay, shape)  # Hz, seconds
+        phase = 2 * np.pi * frequency * (t + glide * rng.normal(size=shape) * t * t)
+        return loudness[:, None] * np.exp(-t / decay) * np.sin(phase + 6.28 * rng.random(shape))
 
-    def scatter(tones, when):
-        out = np.zeros(n + tones.shape[1])
-        np.add.at(out, when[:, None] + np.arange(tones.shape[1]), tones)
-        return out[:n]
+    def place(tones, start):
+        sample = start.clip(max=n - 1)[:, None] + np.arange(tones.shape[1])
+        return np.bincount(sample.ravel(), tones.ravel(), n)[:n]
 
-    lfilter = scipy.signal.lfilter
-    water = lfilter([1, -0.55], [1, 0.25, 0.35], rng.normal(size=n)) + 0.5 * lfilter([1], [1, -1.5, 0.8], rng.normal(size=n))
-    water *= np.exp(lfilter([0.004], [1, -0.9995], rng.normal(size=n)))              # it swells and falls a little
-    count = 40 * seconds
-    loud = 3 * rng.lognormal(0, 0.5, count)
-    bubbles = ring(count, rng.uniform(400, 1800, count), rng.uniform(0.003, 0.015, count), loud, 5)
-    count = 5 * seconds                                  # knocks; each lets eight modes of a plate ring
-    when = np.repeat(np.sort(rng.integers(0, n, count)) + rng.integers(0, 300, count), 8)
-    loud = np.repeat(rng.lognormal(0, 0.9, count), 8) * rng.lognormal(0, 0.5, 8 * count)
-    plates = ring(8 * count, rng.uniform(700, 3800, 8 * count), rng.uniform(0.004, 0.07, 8 * count), loud, 0)
+    water = lfilter([1, -0.55], [1, 0.25, 0.35], rng.normal(size=n))
+    water += 0.5 * lfilter([1], [1, -1.5, 0.8], rng.normal(size=n))
+    water *= np.exp(lfilter([0.004], [1, -0.9995], rng.normal(size=n)))  # slow swelling
+    bubbles = damped_tones(3 * rng.lognormal(0, 0.5, 2400), (400, 1800), (0.003, 0.015), 5)
+    start = np.repeat(np.sort(rng.integers(0, n, 300)) + rng.integers(0, 300, 300), 8)
+    loudness = np.repeat(rng.lognormal(0, 0.9, 300), 8) * rng.lognormal(0, 0.5, 2400)  # 8 per knock
+    kitchen = place(damped_tones(loudness, (700, 3800), (0.004, 0.07), 0), start)
     room = lfilter([1], [1, -1.1, 0.35], rng.normal(size=n)) + 0.5 * rng.normal(size=n)
-    kitchen = scatter(plates, np.clip(when, 0, n - 1))
-    return {"running tap": (water + scatter(bubbles, rng.integers(0, n, 40 * seconds))).astype(np.float32),
-            "dishes": (kitchen / kitchen.std() + 0.8 * room / room.std()).astype(np.float32),
-            "white": rng.standard_normal(n).astype(np.float32)}
+    tap = water + place(bubbles, rng.integers(0, n, 2400))
+    dishes = kitchen / kitchen.std() + 0.8 * room / room.std()
+    return dict(zip(KINDS, np.float32([tap, dishes, rng.standard_normal(n)])))
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Recorded
-
-FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.10.tar.gz"
-FSDD_FILES = ("fsdd.tar.xz", "fsdd.tar.gz", "free-spoken-digit-dataset-1.0.10.tar.gz", "free-spoken-digit-dataset")
-FSDD_VOICES, FSDD_TAKES = 6, 50                          # of each digit
-NAME = re.compile(r"([0-9])_([A-Za-z]\w*?)_([0-9]{1,9})\.wav")
-REMEDY = "\nReplace or remove it. The embedded data needs no file: source='synthesised'."
-
-
-def read_wav(file, name, rates=(RATE,)):
-    """The samples (n,) int16 of a mono 16-bit wav, and its rate. `file`: bytes. Raises DataError saying what is wrong."""
-    try:
-        with wave.open(io.BytesIO(file)) as sound:
-            channels, width, rate, n = sound.getparams()[:4]
-            frames = sound.readframes(n)
-    except Exception as error:                           # wave.Error, and whatever else a damaged header makes it raise
-        why = str(error) or type(error).__name__
-        raise _store.DataError(f"{name} is no 16-bit PCM wav, or is cut off ({why}).{REMEDY}") from error
-    if channels != 1 or width != 2:
-        raise _store.DataError(f"{name}: {channels} channel{'s'[:channels > 1]} of {8 * width} bits; wanted is mono, 16 "
-                               f"bits.{REMEDY}")
-    if rate not in rates:
-        raise _store.DataError(f"{name} has {rate} samples a second; wanted is {' or '.join(map(str, rates))}.{REMEDY}")
-    if len(frames) != 2 * n or not n:
-        raise _store.DataError(f"{name} is cut off: {len(frames) // 2:,} of {n:,} samples are there.{REMEDY}")
-    return np.frombuffer(frames, "<i2").astype(np.int16), rate
+_FSDD = "https://github.com/Jakobovski/free-spoken-digit-dataset/archive/v1.0.10.tar.gz"
+_FSDD_SHA256 = "feb479fad3a37883c3d21ed7f982281c2dd1c18d5aefd7e8a5d50f58023392aa"
+_FSDD_RECORDINGS = 3000
+_UNPACKED = ("free-spoken-digit-dataset", "free-spoken-digit-dataset-1.0.10")
+FSDD_FILES = ("fsdd.tar.xz", "fsdd.tar.gz", f"{_UNPACKED[1]}.tar.gz", *_UNPACKED)
+_NAME = re.compile(r"([0-9])_(.+)_([0-9]{1,9})\.wav", re.IGNORECASE)
+_NOISE_FILES = dict(zip(KINDS, ("running_tap.wav", "doing_the_dishes.wav", "white_noise.wav")))
 
 
-def _recorded(source):
-    """All recordings of FSDD, or of the folder or archive at the path `source`: x, y, voice, take, length."""
-    path = _store.find(*FSDD_FILES) if source == "fsdd" else source
-    put = f"put fsdd.tar.gz, which is {FSDD} renamed, into {_store.folder()}"
-    if path is None:
+def _recordings(source, split):
+    """The arrays of `Speech`, and a note: in words what was read, and how it was split."""
+    path = source
+    if source == "fsdd":
         try:
-            print(f"speech: fetching {FSDD}, once")
-            with tempfile.TemporaryDirectory() as home:  # kept only if it can be read and is complete
-                came = _store.download(FSDD, Path(home) / "fsdd.tar.gz")
-                arrays = _complete(_read_all(came), came)
-                with _store.arriving(_store.folder() / "fsdd.tar.gz") as kept:
-                    kept.write_bytes(came.read_bytes())
-            return arrays
-        except (OSError, http.client.HTTPException, _store.DataError) as error:
-            raise _store.missing("speech", put, f"FSDD could not be had: {error}") from error
-    stat = path.stat()
-    key = f"speech-{path.name}-{stat.st_size}-{stat.st_mtime_ns}"
+            path = store.find(*FSDD_FILES) or store.download(_FSDD, "fsdd.tar.gz", _FSDD_SHA256)
+        except store.DataError as error:
+            put = f"put fsdd.tar.gz, which is {_FSDD} renamed, into {store.folder()}"
+            raise store.missing("speech", put, error) from error
+    try:
+        found, report = _read_all(path)
+    except (OSError, EOFError, tarfile.TarError, zlib.error, lzma.LZMAError) as error:
+        what = f"{path} is no folder of wavs or tar archive, or damaged ({type(error).__name__})"
+        raise store.DataError(f"data.speech: {what}. Unpack other archives.") from error
+    if source == "fsdd" and len(found) != _FSDD_RECORDINGS:
+        what = f"{path} has {len(found):,} recordings, FSDD {_FSDD_RECORDINGS:,}"
+        raise store.DataError(f"data.speech: {what}. Replace it by version 1.0.10, {_FSDD}.")
+    _, x, y, voice, length, take, part = map(np.array, zip(*found))
+    train, test = part == "train", part == "test"
+    how = f"split by its folders train and test, {(~train & ~test).sum():,} outside of them unused"
+    if not (train | test).any():
+        test = take < 5 if 0 < (take < 5).sum() < len(take) else take == take.min()
+        train, how = ~test, f"test takes are {', '.join(map(str, np.unique(take[test])))}"
+    if not train.any() or not test.any():
+        what = f"{path} leaves one of train and test without recordings ({how})"
+        raise store.DataError(
+            f"data.speech: {what}. Needed are two different takes, or both folders."
+        )
+    note = "" if source == "fsdd" else f"; {how}; {report}"
+    rows = {"train": train, "test": test}[split]
+    x, length = _normalize(x[rows], length[rows]), length[rows]
+    return {"x": x, "y": y[rows], "voice": voice[rows], "length": length, "note": note}
 
-    def make():
-        arrays = _read_all(path)
-        return _complete(arrays, path) if source == "fsdd" else arrays
 
-    if path.is_dir():                                    # it changes without its size
-        return make()
-    return _store.cached(key, make, lambda arrays: _unfit(arrays, take=("i8",)))
+def _folder_files(folder, visited):
+    """(path, function that reads it) of each file of a folder; each subfolder once."""
+    if folder.resolve() in visited:
+        return
+    visited.add(folder.resolve())
+    for path in sorted(folder.iterdir()):
+        if not path.is_dir():
+            yield path, path.read_bytes
+        elif not path.name.startswith("."):
+            yield from _folder_files(path, visited)
 
 
-def _complete(arrays, path):
-    wanted = 10 * FSDD_VOICES * FSDD_TAKES
-    if len(arrays["y"]) != wanted or len(set(arrays["voice"])) != FSDD_VOICES:
-        raise _store.DataError(f"data.speech: {path} holds {len(arrays['y']):,} recordings of {len(set(arrays['voice']))} "
-                               f"voices, and FSDD has {wanted:,} of {FSDD_VOICES}. Is it whole, and version 1.0.10?")
-    return arrays
+def _archive_files(path):
+    """(path, function that reads it) of each regular file of a tar archive."""
+    with tarfile.open(path) as tar:
+        for member in tar:
+            if member.isreg():
+                yield path / member.name.lstrip("/"), tar.extractfile(member).read
+        whole = tar.fileobj.tell() >= tar.offset + tarfile.BLOCKSIZE  # zeros mark a tar's end
+        if not whole or tar.fileobj.read().strip(b"\0"):  # read verifies a compressed file's end
+            raise tarfile.ReadError("it is cut off or damaged")
 
 
 def _read_all(path):
-    """Every wav named {digit}_{voice}_{take}.wav in a folder or a tar archive, which is read in memory, not unpacked."""
-    found = []
-    try:
-        if path.is_dir():
-            for file in sorted(path.rglob("*.wav")):
-                if match := NAME.fullmatch(file.name):
-                    found.append((match, read_wav(_reading.read(file), f"data.speech: {file}")[0]))
+    """All recordings, shuffled by name, as tuples; and in words what was read and skipped."""
+    found, skipped = [], Counter()
+    for file, read in _folder_files(path, set()) if path.is_dir() else _archive_files(path):
+        name, inside = _NAME.fullmatch(file.name), file.relative_to(path).parts
+        if any(part.startswith(".") for part in inside):
+            continue
+        if name:
+            x = _read_wav(read, f"data.speech: {file}")[:_SAMPLES].astype(np.float32)
+            padded = np.pad(x, (0, _SAMPLES - len(x)))
+            part = next((part for part in map(str.lower, inside) if part in ("train", "test")), "")
+            found.append((file.name, padded, int(name[1]), name[2], len(x), int(name[3]), part))
         else:
-            for name, content in _reading.members(path, lambda name: NAME.fullmatch(name.name)):
-                match = NAME.fullmatch(PurePosixPath(name).name)
-                found.append((match, read_wav(content, f"data.speech: {name} in {path}")[0]))
-    except OSError as error:
-        raise _store.DataError(f"data.speech: {path} cannot be read ({error}); wanted is a folder or a tar archive of wavs.\n"
-                               "The embedded data needs no file: source='synthesised'.") from error
+            kind = file.suffix.lower() or "without a suffix"
+            skipped["not named like 7_jackson_32.wav" if kind == ".wav" else kind] += 1
+    report = f"{len(found) + skipped.total():,} files, {len(found):,} read"
+    report += "".join(f", {n:,} skipped: {reason}" for reason, n in sorted(skipped.items()))
     if not found:
-        raise _store.DataError(f"data.speech: {path} holds no wav named like 7_jackson_32.wav: digit, voice, take.\n"
-                               "The embedded data needs no file: source='synthesised'.")
-    found.sort(key=lambda item: zlib.crc32(item[0].group().encode()))     # mixed, and the same everywhere
-    length = np.array([min(len(wav), SAMPLES) for _, wav in found])
-    x = np.zeros((len(found), SAMPLES), np.float32)
-    for row, (_, wav) in zip(x, found):
-        row[:len(wav)] = wav[:SAMPLES]
-    return {"x": _level(x, length), "y": np.array([int(match[1]) for match, _ in found], np.uint8), "length": length,
-            "voice": np.array([match[2] for match, _ in found]), "take": np.array([int(match[3]) for match, _ in found])}
+        what = f"{path} holds no wav named like 7_jackson_32.wav (digit, voice, take); {report}"
+        raise store.DataError(f"data.speech: {what}.")
+    found.sort(key=lambda row: zlib.crc32(os.fsencode(row[0])))  # shuffles, each time equally
+    return found, report
 
 
-NOISE_FILES = {"running tap": "running_tap.wav", "dishes": "doing_the_dishes.wav", "white": "white_noise.wav"}
-
-
-def _silent(clip):
-    """Whether "train" or "test", the first 60 % and the rest, would have no sound."""
-    return not all(part.std() > 0 for part in np.split(clip, [int(0.6 * len(clip))]))
-
-
-def _noise_file(kind):
-    """One recording at 8 kHz, (samples,) float64 in [-1, 1]."""
-    name = NOISE_FILES[kind]
-    path = _store.find(f"noise/{name}")
-    if path is None:
-        put = f"put {', '.join(NOISE_FILES.values())} into {_store.folder() / 'noise'}: the folder _background_noise_ of " \
-              "Google's Speech Commands has them"
-        raise _store.missing("noises", put, f"there is no noise/{name}, and the archive that has it is too large to fetch")
+def _read_wav(read, name):
+    """The wav that `read()` returns as bytes: samples (n,) in [-1, 1], mono, 8 kHz."""
     try:
-        content = _reading.read(path)
-    except OSError as error:
-        raise _store.DataError(f"data.noises: {path} cannot be read ({error}).{REMEDY}") from error
-    clip, rate = read_wav(content, f"data.noises: {path}", (RATE, 16_000, 44_100, 48_000))
-    if len(clip) < 10 * rate or _silent(clip):
-        raise _store.DataError(f"data.noises: {path} is silent in a part, or shorter than ten seconds.{REMEDY}")
-    return scipy.signal.resample_poly(clip / 32768, RATE // gcd(rate, RATE), rate // gcd(rate, RATE))
+        with warnings.catch_warnings(action="ignore"):  # unknown chunks
+            warnings.filterwarnings("error", "Reached EOF")  # a wav that is cut off
+            rate, x = scipy.io.wavfile.read(io.BytesIO(read()))
+        if x.dtype.kind != "f":  # 8 bits are unsigned
+            x = (x - 128.0 * (x.dtype == np.uint8)) / 2.0 ** (8 * x.itemsize - 1)
+        if not len(x) or not np.isfinite(x).all() or not 1000 <= rate <= 768_000:
+            raise ValueError(f"{len(x)} samples, {rate} per second, or some not finite")
+        return scipy.signal.resample_poly(x.reshape(len(x), -1).mean(1), _RATE, rate)
+    except Exception as error:  # SciPy raises many kinds for a damaged file
+        raise store.DataError(f"{name} cannot be read ({error}). Convert or remove it.") from error
+
+
+def _recorded_noise(kind):
+    """One recording (samples,) in [-1, 1], 8 kHz."""
+    path = store.find(f"noise/{_NOISE_FILES[kind]}")
+    if path is None:
+        put = f"put {', '.join(_NOISE_FILES.values())} into {store.folder() / 'noise'}"
+        raise store.missing("noises", put, "Google's Speech Commands is too large to download")
+    clip = _read_wav(path.read_bytes, f"data.noises: {path}")
+    if len(clip) < 10 * _RATE or not min(part.std() for part in np.array_split(clip, 5)) > 0:
+        raise store.DataError(f"data.noises: {path} is too short, or silent. Replace it.")
+    return clip

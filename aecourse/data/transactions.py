@@ -1,304 +1,298 @@
-"""Card transactions, a few of them fraud: simulated, with the kind of each fraud known, or the public set of ULB."""
+"""Card transactions with rare fraud: simulated, with each fraud's kind, or ULB's public set."""
 
 import csv
+import gzip
 import io
-import tempfile
-import warnings
+import tomllib
+import zipfile
+from pathlib import Path
 from typing import NamedTuple
+
+from aecourse.data import store
 
 import numpy as np
 import torch
 
-from aecourse import _reading
-from aecourse.data import _store
-
-DAYS, CUSTOMERS, ROWS, FRAUDS = 60, 400, 60_000, 300
-KINDS = ("card testing", "cloned card", "account takeover", "stolen card", "replay")
-CUTS = {"train": (0, 0.4), "valid": (0.4, 0.5), "test": (0.5, np.inf)}         # shares of the time, first to last
+_DAYS, _CUSTOMERS, _ROWS, _FRAUDS = 60, 400, 60_000, 300
+_KINDS = ("card testing", "cloned card", "account takeover", "stolen card", "replay")
+_SPLITS = {"train": (0, 0.4), "valid": (0.4, 0.5), "test": (0.5, np.inf)}  # fractions of the time
 
 
 class Transactions(NamedTuple):
-    """`n` transactions in order of time: `x, y, *_ = transactions("test")`, or by name, `transactions("test").kind`."""
+    """`n` transactions in order of time: `x, y, *_ = transactions("test")`, or by name."""
 
-    x: torch.Tensor               # (n, d) float32, in the units of `features`: not standardized
-    y: torch.Tensor               # (n,) int64, 1 = fraud
-    features: tuple               # names of the d columns of x; what they mean: data/README.md
-    kind: np.ndarray              # (n,) of str: "normal", one of `KINDS`, or "fraud" where the source knows no kinds
-    hours: torch.Tensor           # (n,) float64, hours since the first midnight (ULB: since the first transaction)
-    amount: torch.Tensor          # (n,) float32, in currency
-    weight: torch.Tensor          # (n,) float32, how many rows of the whole set a row stands for: 1, but for a sample
+    x: (
+        torch.Tensor
+    )  # (n, d) float32, not standardized: fit the scaler on the normal rows of "train"
+    y: torch.Tensor  # (n,) int64, 1 = fraud
+    features: tuple[str, ...]  # names of the d columns of x; data/README.md explains them
+    kind: np.ndarray  # (n,) of str: "normal", a kind of fraud, or "fraud" where the kind is unknown
+    hours: torch.Tensor  # (n,) float64, hours since the first midnight (ULB: since the first row)
+    amount: torch.Tensor  # (n,) float32, in currency
+    weight: torch.Tensor  # (n,) float32, rows of the whole set per row: 1, except in a sample
 
 
-def transactions(split="train", source=None):
-    """Card transactions, split by time: "train" is the first 40 % of it, "valid" the next 10 %, "test" the last half.
+def transactions(split: str = "train", source: str | Path | None = None) -> Transactions:
+    """Card transactions, split by time: the first 40 % ("train"), the next 10 % ("valid"), "test".
 
-    source  None reads AECOURSE_DATA; "simulated" (embedded: 60,000 in 60 days, 0.5 % fraud of five known kinds), "ulb"
-            (284,807 real ones in 48 hours, 0.17 % fraud), or the path of a csv or csv.gz with the columns of ULB's.
-    Returns `Transactions`, whose first two are x: (n, d) and y: (n,). Nothing is standardized, since the scaler is
-    part of what is learned: fit it on the normal rows of "train" alone.
-    Raises ValueError for an unknown split or source, DataError for a file that is missing or not what it should be.
+    source: None (what `AECOURSE_DATA` says), "simulated" (embedded: 60,000 in 60 days, 0.5 % fraud
+    of five known kinds), "ulb" (284,807 real ones in 48 hours, 0.17 % fraud), or the path of a CSV
+    file with ULB's columns, plain, gzipped or zipped, or of a folder with such a file.
+    Raises ValueError for an unknown split or source, DataError for a file that is missing or wrong.
     """
-    if split not in CUTS:
-        raise ValueError(f"data.transactions: unknown split {split!r}. Known are 'train', 'valid', 'test'.")
-    source = _store.choose("transactions", source, "simulated", ("ulb",))
-    arrays, features = (simulate(), FEATURES) if source == "simulated" else (_ulb(source), ULB_FEATURES)
+    if split not in _SPLITS:
+        raise ValueError(f"data.transactions: unknown split {split!r}. Known are {tuple(_SPLITS)}.")
+    source = store.choose("transactions", source, "simulated", ("ulb",))
+    arrays, features = _simulate() if source == "simulated" else (_ulb(source), _ULB_FEATURES)
     hours = arrays["hours"]
     end = np.ceil(hours[-1]) if hours[-1] > 24 else hours[-1]
-    rows = (hours >= CUTS[split][0] * end) & (hours < CUTS[split][1] * end)
+    rows = (hours >= _SPLITS[split][0] * end) & (hours < _SPLITS[split][1] * end)
     y = (arrays["kind"][rows] != "normal").astype(np.int64)
     if not len(y):
-        raise _store.DataError(f"data.transactions: no row of {source} falls into {split!r}, which is cut by time.\n"
-                               "Replace it. The embedded data needs no file: source='simulated'.")
-    _store.announce("transactions", source, f"{split}: {len(y):,} rows, {y.sum():,} of them fraud{arrays['note']}")
-    x, kind, *rest = (arrays[key][rows] for key in ("x", "kind", "hours", "amount", "weight"))
-    return Transactions(torch.from_numpy(x), torch.from_numpy(y), features, kind, *map(torch.from_numpy, rest))
+        raise store.DataError(f"data.transactions: {source}, cut by time, has no {split} rows.")
+    what = f"{split}: {len(y):,} rows, {y.sum():,} of them fraud{arrays['note']}"
+    store.announce("transactions", source, what)
+    x, kind, *others = (arrays[key][rows] for key in ("x", "kind", "hours", "amount", "weight"))
+    x, y, hours, amount, weight = map(torch.from_numpy, (x, y, *others))
+    return Transactions(x.float(), y, features, kind, hours, amount.float(), weight.float())
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# Simulated. A customer has a wealth, a workplace, and a rhythm, the clock hour at which the own day begins. The own
-# hour says where the customer is and what is bought there; what is bought and the wealth say what it costs. Twelve
-# numbers and a category with so few causes lie near a curved sheet: a fraud can get each number right and be off it.
-
-CATEGORIES = {   # median price, its elasticity to wealth (Engel's law: food hardly grows with wealth, leisure more than
-    # wealth itself), how many km beside the customer's way, and when, in own hours: bumps of (center, spread, weight)
-    #               price  elast. km   on a working day                    on a weekend
-    "transport":    (4.0,  -0.2,  2.0, ((7.8, 0.7, 3), (17.8, 0.9, 2)),    ((14.0, 4.0, 1),)),
-    "groceries":    (32.0,  0.1,  1.2, ((18.4, 1.1, 4),),                  ((10.5, 1.5, 4),)),
-    "restaurant":   (16.0,  0.8,  1.0, ((12.4, 0.5, 4), (20.0, 0.8, 1)),   ((13.0, 0.9, 2), (20.2, 1.0, 3))),
-    "fuel":         (52.0,  0.0,  6.0, ((8.2, 0.8, 1), (17.4, 0.8, 1)),    ((12.0, 3.0, 1),)),
-    "shopping":     (45.0,  0.7,  9.0, ((17.8, 1.2, 1),),                  ((15.0, 1.6, 4),)),
-    "leisure":      (24.0,  1.2,  7.0, ((21.2, 1.0, 1),),                  ((22.0, 1.4, 3),)),
-    "online shop":  (40.0,  0.6,  0.2, ((21.8, 1.0, 3), (12.9, 0.4, 1)),   ((21.0, 1.7, 3),)),
-    "subscription": (11.0,  0.3,  0.2, ((3.0, 0.3, 1),),                   ((3.0, 0.3, 1),)),
-}
-FEATURES = ("log_amount", "log_habit", "hour_sin", "hour_cos", "weekend", "abroad", "log_km_home", "log_km_work",
-            "log_km_commute", "log_km_last", "log_hours_last", "log_count_24h", *CATEGORIES)
-PRICE, ELASTICITY, BESIDE = np.array([row[:3] for row in CATEGORIES.values()]).T
-TRANSPORT, GROCERIES, RESTAURANT, FUEL, SHOPPING, LEISURE, ONLINE, SUBSCRIPTION = range(len(CATEGORIES))
+# Simulated. A customer has a wealth, a workplace, and a rhythm: the clock hour when the own day
+# begins. The own hour decides where the customer is and what is bought, and with the wealth at what
+# price. So few causes make a nonlinear manifold, that a fraud leaves though each feature is normal.
+_CATEGORIES = tomllib.loads((Path(__file__).parent / "tables" / "categories.toml").read_text())
+_GROCERIES, _RESTAURANT, _FUEL, _SHOPPING, _LEISURE, _ONLINE, _SUBSCRIPTION = range(1, 8)
+_PRICE, _ELASTICITY, _DETOUR = (
+    np.array([c[key] for c in _CATEGORIES.values()]) for key in ("price", "elasticity", "detour")
+)
+_COLUMNS = ("who", "hours", "category", "place", "amount")
 
 
-def simulate(seed=0):
-    """60,000 transactions of 400 customers, 300 of them fraud, 60 of each kind: a dict of arrays in order of time."""
+def _simulate(seed=0):
+    """60,000 transactions of 400 customers, 60 frauds of each kind: arrays (n, ...), features."""
     rng = np.random.default_rng(seed)
-    people = {"wealth": rng.normal(0, 0.8, CUSTOMERS), "activity": rng.gamma(6, 1, CUSTOMERS),
-              "work": _spread(rng, rng.lognormal(2.9, 0.7, CUSTOMERS)),                     # km east and north of home
-              "rhythm": rng.normal(0, 0.8, CUSTOMERS) + rng.choice([0, 8, 16], CUSTOMERS, p=[0.67, 0.165, 0.165])}
-    genuine = _genuine(rng, people, ROWS - FRAUDS)
-    early = genuine["hours"] < CUTS["train"][1] * DAYS * 24                    # a habit is known from the past
-    who, usual = genuine["who"][early], np.log1p(genuine["amount"][early])
-    people["usual"] = np.bincount(who, usual, CUSTOMERS) / np.bincount(who, minlength=CUSTOMERS)
+    wealth, activity = rng.normal(0, 0.8, _CUSTOMERS), rng.gamma(6, 1, _CUSTOMERS)
+    work = _at_random_angles(rng, rng.lognormal(2.9, 0.7, _CUSTOMERS))  # km east and north of home
+    rhythm = rng.normal(0, 0.8, _CUSTOMERS)
+    rhythm += rng.choice([0, 8, 16], _CUSTOMERS, p=[0.67, 0.165, 0.165])  # a third works in shifts
+    people = {"wealth": wealth, "activity": activity, "work": work, "rhythm": rhythm}
+    genuine = _genuine(rng, people, _ROWS - _FRAUDS)
+    past = genuine["hours"] < _SPLITS["train"][1] * _DAYS * 24
+    who, log_amount = genuine["who"][past], np.log1p(genuine["amount"][past])
+    people["habit"] = np.bincount(who, log_amount) / np.bincount(who)
     fraud = _fraud(rng, people, genuine)
     both = {key: np.concatenate([genuine[key], fraud[key]]) for key in genuine}
-    x = np.concatenate([_features(people, genuine, genuine), _features(people, fraud, both)])
+    # Genuine rows look back at genuine ones only, as if each fraud were struck from the past.
+    features = _features(people, genuine, genuine), _features(people, fraud, both)
+    both["x"] = np.concatenate([np.stack([*part.values()], 1) for part in features])
+    both["weight"] = np.ones(_ROWS)
     order = np.argsort(both["hours"], kind="stable")
-    return {"x": x[order].astype(np.float32), "kind": both["kind"][order], "hours": both["hours"][order], "note": "",
-            "amount": both["amount"][order].astype(np.float32), "weight": np.ones(ROWS, np.float32)}
+    return {key: array[order] for key, array in both.items()} | {"note": ""}, tuple(features[0])
 
 
-def _spread(rng, km):
-    """Points (n, 2) at these distances, in directions of their own."""
+def _at_random_angles(rng, km):
+    """Points (n, 2) at these distances from the origin, in random directions."""
     angle = rng.uniform(0, 2 * np.pi, len(km))
     return km[:, None] * np.stack([np.cos(angle), np.sin(angle)], 1)
 
 
 def _genuine(rng, people, n):
-    many = int(1.1 * n)                                   # some will fall before the first midnight or after the last
-    who = rng.choice(CUSTOMERS, many, p=people["activity"] / people["activity"].sum())
-    day = rng.integers(-1, DAYS, many)
+    candidates = int(1.1 * n)  # some fall before the first midnight or after the last
+    who = rng.choice(_CUSTOMERS, candidates, p=people["activity"] / people["activity"].sum())
+    day = rng.integers(-1, _DAYS, candidates)
     weekend = day % 7 >= 5
-    category, own = np.zeros(many, int), np.zeros(many)
-    for kind_of_day in (0, 1):                            # an occasion is one bump of the table
-        bumps = np.array([(c, *bump) for c, row in enumerate(CATEGORIES.values()) for bump in row[3 + kind_of_day]])
-        some = np.flatnonzero(weekend == kind_of_day)
-        pick = bumps[rng.choice(len(bumps), len(some), p=bumps[:, 3] / bumps[:, 3].sum())]
-        category[some], own[some] = pick[:, 0], pick[:, 1] + pick[:, 2] * rng.normal(size=len(some))
-    leaves, days = rng.integers(0, DAYS, CUSTOMERS), rng.choice([0, 4, 9], CUSTOMERS, p=[0.3, 0.4, 0.3])
-    away = (day >= leaves[who]) & (day < (leaves + days)[who])
-    journey = _spread(rng, rng.lognormal(6.5, 0.9, CUSTOMERS))
-    at_work = ~weekend / (1 + np.exp((8.0 - own) / 0.35)) / (1 + np.exp((own - 17.6) / 0.35))       # 0 at home, 1 there
+    category, own_hour = np.zeros(candidates, int), np.zeros(candidates)
+    for is_weekend, key in enumerate(("working_days", "weekends")):
+        parts = [(c, *g) for c, row in enumerate(_CATEGORIES.values()) for g in row[key]]
+        rows, weights = np.flatnonzero(weekend == is_weekend), np.array(parts)[:, 3]
+        chosen = rng.choice(parts, len(rows), p=weights / weights.sum())  # the whole mixture's
+        category[rows], mean, std, _ = chosen.T
+        own_hour[rows] = mean + std * rng.normal(size=len(rows))
+    leaves = rng.integers(0, _DAYS, _CUSTOMERS)
+    returns = leaves + rng.choice([0, 4, 9], _CUSTOMERS, p=[0.3, 0.4, 0.3])
+    away = (day >= leaves[who]) & (day < returns[who])
+    journey = _at_random_angles(rng, rng.lognormal(6.5, 0.9, _CUSTOMERS))
+    arrived, stayed = 1 + np.exp((8.0 - own_hour) / 0.35), 1 + np.exp((own_hour - 17.6) / 0.35)
+    at_work = ~weekend / arrived / stayed  # 0 at home, 1 at work
     place = np.where(away[:, None], journey[who], at_work[:, None] * people["work"][who])
-    place = place + _spread(rng, BESIDE[category] * rng.lognormal(0, 0.2, many))
-    log_price = np.log(PRICE[category]) + ELASTICITY[category] * people["wealth"][who] + 0.2 * away \
-        + 0.07 * (own - 12.5) * (category == RESTAURANT) + rng.normal(0, 0.15, many)      # dinner costs more than lunch
-    hours = 24 * day + own + people["rhythm"][who]
-    keep = np.flatnonzero((hours >= 0) & (hours < 24 * DAYS))[:n]
-    return {"who": who[keep], "hours": hours[keep], "category": category[keep], "place": place[keep],
-            "amount": np.exp(log_price[keep]), "kind": np.full(n, "normal", "U16")}
+    place = place + _at_random_angles(rng, _DETOUR[category] * rng.lognormal(0, 0.2, candidates))
+    log_price = np.log(_PRICE[category]) + _ELASTICITY[category] * people["wealth"][who]
+    log_price += 0.2 * away
+    log_price += 0.07 * (own_hour - 12.5) * (category == _RESTAURANT)  # dinner costs more
+    log_price += rng.normal(0, 0.15, candidates)
+    hours = 24 * day + own_hour + people["rhythm"][who]
+    keep = np.flatnonzero((hours >= 0) & (hours < 24 * _DAYS))[:n]
+    columns = zip(_COLUMNS, (who, hours, category, place, np.exp(log_price)), strict=True)
+    return {key: column[keep] for key, column in columns} | {"kind": np.full(n, "normal", "U16")}
 
 
 def _fraud(rng, people, genuine):
-    n = FRAUDS // len(KINDS)
-    past = rng.choice(np.flatnonzero(genuine["hours"] < 24 * DAYS - 4), (2, n))
-
-    def anyone():
-        return rng.integers(0, CUSTOMERS, n)
-
-    def at(own_hour, who):                                # on some working day, at this hour of the victim's own day
-        return 24 * rng.choice([d for d in range(1, DAYS - 2) if d % 7 < 5], n) + own_hour + people["rhythm"][who]
-
-    def price(category, factor, spread):
-        return PRICE[category] * factor * rng.lognormal(0, spread, n)
-
-    # Card testing: a robot tries whether a number works, five tiny payments online within minutes.
-    start = np.repeat(rng.uniform(24, 24 * DAYS - 24, n // 5), 5)
-    testing = (np.repeat(rng.integers(0, CUSTOMERS, n // 5), 5),
-               start + rng.exponential(0.08, (n // 5, 5)).cumsum(1).ravel(),
-               rng.choice([ONLINE, SUBSCRIPTION], n), rng.uniform(-30, 30, (n, 2)), rng.uniform(0.5, 3, n))
+    n = _FRAUDS // len(_KINDS)
+    copied = rng.choice(np.flatnonzero(genuine["hours"] < 24 * _DAYS - 4), (2, n))
+    workdays = [day for day in range(1, _DAYS - 2) if day % 7 < 5]
+    # Card testing: a robot tries whether a number works, with five tiny payments within minutes.
+    start = np.repeat(rng.uniform(24, 24 * _DAYS - 24, n // 5), 5)
+    who = np.repeat(rng.integers(0, _CUSTOMERS, n // 5), 5)
+    hours = start + rng.exponential(0.08, (n // 5, 5)).cumsum(1).ravel()
+    category, place = rng.choice([_ONLINE, _SUBSCRIPTION], n), rng.uniform(-30, 30, (n, 2))
+    testing = who, hours, category, place, rng.uniform(0.5, 3, n)
     # Cloned card: a copy pays in a shop far away, soon after the owner paid with the card itself.
-    what = rng.choice([FUEL, SHOPPING, LEISURE], n)
-    cloned = (genuine["who"][past[0]], genuine["hours"][past[0]] + rng.uniform(0.2, 3, n), what,
-              _spread(rng, rng.lognormal(6.8, 0.8, n)), price(what, 1.6, 0.4))
-    # Account takeover: a large order online while the owner sleeps, large as measured by what this owner spends.
-    who = anyone()
-    takeover = (who, at(rng.uniform(1, 6, n), who), np.full(n, ONLINE), _spread(rng, rng.lognormal(3, 1, n)),
-                price(ONLINE, 4.5, 0.4) * np.exp(people["wealth"][who]))
-    # Stolen card: the thief shops near the home while the owner is at work. At a weekend all of it would be normal.
+    who, category = genuine["who"][copied[0]], rng.choice([_FUEL, _SHOPPING, _LEISURE], n)
+    hours = genuine["hours"][copied[0]] + rng.uniform(0.2, 3, n)
+    place = _at_random_angles(rng, rng.lognormal(6.8, 0.8, n))
+    cloned = who, hours, category, place, _PRICE[category] * 1.6 * rng.lognormal(0, 0.4, n)
+    # Account takeover: an online order while the owner sleeps, large for what this owner spends.
+    who, category = rng.integers(0, _CUSTOMERS, n), np.full(n, _ONLINE)
+    hours = rng.uniform(1, 6, n) + 24 * rng.choice(workdays, n) + people["rhythm"][who]
+    place = _at_random_angles(rng, rng.lognormal(3, 1, n))
+    amount = _PRICE[_ONLINE] * 4.5 * rng.lognormal(0, 0.4, n) * np.exp(people["wealth"][who])
+    takeover = who, hours, category, place, amount
+    # Stolen card: the thief shops near the home while the owner is at work, on working days only.
     who = rng.choice(np.flatnonzero(np.hypot(*people["work"].T) > 8), n)
-    what = rng.choice([GROCERIES, FUEL, SHOPPING], n)
-    stolen = (who, at(rng.uniform(9, 17, n), who), what, _spread(rng, rng.lognormal(1, 0.5, n)), price(what, 1, 0.3))
-    # Replay: a robot repeats on this card what somebody else did. Each number is right, for another customer.
-    replay = (anyone(), *(genuine[key][past[1]] for key in ("hours", "category", "place", "amount")))
-    columns = map(np.concatenate, zip(testing, cloned, takeover, stolen, replay))
-    return {**dict(zip(("who", "hours", "category", "place", "amount"), columns)), "kind": np.repeat(KINDS, n)}
+    category = rng.choice([_GROCERIES, _FUEL, _SHOPPING], n)
+    hours = rng.uniform(9, 17, n) + 24 * rng.choice(workdays, n) + people["rhythm"][who]
+    place = _at_random_angles(rng, rng.lognormal(1, 0.5, n))
+    stolen = who, hours, category, place, _PRICE[category] * rng.lognormal(0, 0.3, n)
+    # Replay: a robot repeats on this card what another customer did. Each feature looks normal.
+    replay = rng.integers(0, _CUSTOMERS, n), *(genuine[key][copied[1]] for key in _COLUMNS[1:])
+    columns = map(np.concatenate, zip(testing, cloned, takeover, stolen, replay, strict=True))
+    return dict(zip(_COLUMNS, columns, strict=True)) | {"kind": np.repeat(_KINDS, n)}
 
 
-def _features(people, table, history):
-    """x: (n, d) of the rows of `table`; the customer's last purchase and the last 24 hours are looked up in `history`.
-
-    Genuine rows look back at genuine ones only: a fraud is struck from the history once the customer has complained.
-    """
-    who, hours = table["who"], table["hours"]
+def _features(people, rows, history):
+    """The features (n,) of `rows`, by name; `history` holds the customers' past purchases."""
+    who, hours = rows["who"], rows["hours"]
     order = np.lexsort((history["hours"], history["who"]))
-    key = (1e5 * history["who"] + history["hours"])[order]                    # one sorted line, customer after customer
-    here = np.searchsorted(key, 1e5 * who + hours)
-    last = order[np.maximum(here - 1, 0)]
-    known = (here > 0) & (history["who"][last] == who)
-    own = hours - people["rhythm"][who]
-    at, work = table["place"], people["work"][who]
-    km_home, km_work, km_commute = (np.hypot(*place.T) for place in (at, at - work, work))
-    columns = (np.log1p(table["amount"]), np.log1p(table["amount"]) - people["usual"][who],
-               np.sin(own * np.pi / 12), np.cos(own * np.pi / 12), own // 24 % 7 >= 5, km_home > 600,
-               *map(np.log1p, (km_home, km_work, km_commute)),
-               np.log1p(known * np.hypot(*(table["place"] - history["place"][last]).T)),
-               np.log(0.05 + np.where(known, hours - history["hours"][last], 48.0)),
-               np.log1p(here - np.searchsorted(key, 1e5 * who + np.maximum(hours - 24, 0))),
-               *(table["category"] == c for c in range(len(CATEGORIES))))
-    return np.stack(columns, 1)
+    key = (1e5 * history["who"] + history["hours"])[order]  # sorted by customer, then by time
+    position = np.searchsorted(key, 1e5 * who + hours)
+    last = order[np.maximum(position - 1, 0)]
+    known = (position > 0) & (history["who"][last] == who)
+    own_hour = hours - people["rhythm"][who]
+    place, work, log_amount = rows["place"], people["work"][who], np.log1p(rows["amount"])
+    km_home, km_work, km_commute = (np.hypot(*to.T) for to in (place, place - work, work))
+    day_before = np.searchsorted(key, 1e5 * who + np.maximum(hours - 24, 0))
+    return {
+        "log_amount": log_amount,
+        "log_habit": log_amount - people["habit"][who],
+        "hour_sin": np.sin(own_hour * np.pi / 12),
+        "hour_cos": np.cos(own_hour * np.pi / 12),
+        "weekend": own_hour // 24 % 7 >= 5,
+        "abroad": km_home > 600,
+        "log_km_home": np.log1p(km_home),
+        "log_km_work": np.log1p(km_work),
+        "log_km_commute": np.log1p(km_commute),
+        "log_km_last": np.log1p(known * np.hypot(*(place - history["place"][last]).T)),
+        "log_hours_last": np.log(0.05 + np.where(known, hours - history["hours"][last], 48.0)),
+        "log_count_24h": np.log1p(position - day_before),
+        **{name: rows["category"] == c for c, name in enumerate(_CATEGORIES)},
+    }
 
 
-# ---------------------------------------------------------------------------------------------------------------------
-# ULB: A. Dal Pozzolo et al., Calibrating probability with undersampling for unbalanced classification, CIDM 2015
-
-ULB_FEATURES = (*(f"V{i}" for i in range(1, 29)), "log_amount")
-ULB_FILES = ("creditcard.csv", "creditcard.csv.gz", "creditcard_sample.csv", "creditcard_sample.csv.gz")
-ULB_NORMAL, ULB_FRAUD = 284_315, 492                      # rows of the whole set
+# ULB: Dal Pozzolo et al., Calibrating probability with undersampling, CIDM 2015.
+_ULB_COLUMNS = ("Time", *(f"V{i}" for i in range(1, 29)), "Amount", "Class")
+_ULB_FEATURES = (*_ULB_COLUMNS[1:29], "log_amount")
+_ENDINGS = (".csv", ".csv.gz", ".csv.zip", "_sample.csv", "_sample.csv.gz")
+ULB_FILES = (*(f"creditcard{ending}" for ending in _ENDINGS), "archive.zip")
+_ULB_NORMAL, _ULB_FRAUD = 284_315, 492  # rows of the whole set
 
 
 def _ulb(source):
-    """The arrays of the csv at the path `source`, or of the first of `ULB_FILES`, or, without any, of OpenML's copy."""
-    path = _store.find(*ULB_FILES) if source == "ulb" else source
+    """The arrays of the CSV file at `source`, else of the first of `ULB_FILES`, else of OpenML."""
+    path = store.find(*ULB_FILES) if source == "ulb" else source
     if path is None:
-        return _store.cached("transactions_openml_1597", _openml, _unfit)
+        return store.cached("transactions-openml-1597", _openml)
     if path.is_dir():
-        raise _store.DataError(f"data.transactions: {path} is a folder; wanted is a csv file, plain or gzipped.")
-    stat = path.stat()
-    name = f"transactions_{path.name}_{stat.st_size}_{stat.st_mtime_ns}"
-    return _store.cached(name, lambda: _arrays(*_read(path)), _unfit)
+        path = next((path / name for name in ULB_FILES if (path / name).exists()), path)
+    version = f"{path.stat().st_size}-{path.stat().st_mtime_ns}"
+    return store.cached(f"transactions-{path.name}-{version}", lambda: _arrays(_read(path)))
 
 
-def _unfit(arrays):
-    rows = {"x": ("f4", len(ULB_FEATURES)), "kind": ("U",), "hours": ("f8",), "amount": ("f4",), "weight": ("f4",)}
-    return _reading.unfit(arrays, rows, ("note",)) or "a kind is unknown" * (not set(arrays["kind"]) <= {"normal", "fraud"})
-
-
-def _arrays(names, table):
-    column, note = dict(zip(names, table.T)), ""
-    if "Time" not in column:                              # OpenML's copy may leave it out; its rows are in order
-        column["Time"] = np.linspace(0, 48 * 3600 - 1, len(table))
-        note = "; this copy gives no times: the rows, in their order, are spread evenly over the 48 hours"
-    y = column["Class"] == 1
-    weight = np.where(y, ULB_FRAUD / y.sum(), ULB_NORMAL / (~y).sum())
-    if len(y) < ULB_NORMAL:
-        note += f"; a sample, {y.mean():.1%} fraud: `weight` leads back to the whole set's {ULB_FRAUD / 284_807:.2%}"
-    column["log_amount"] = np.log1p(column["Amount"])
-    order = np.argsort(column["Time"], kind="stable")
-    return {"x": np.stack([column[name] for name in ULB_FEATURES], 1)[order].astype(np.float32),
-            "kind": np.where(y, "fraud", "normal")[order], "hours": column["Time"][order] / 3600,
-            "amount": column["Amount"][order].astype(np.float32), "weight": weight[order].astype(np.float32),
-            "note": np.array(note)}
+def _arrays(columns):
+    """The arrays of `Transactions`, in order of time, from a dict of ULB's columns."""
+    y, note = columns["Class"] == 1, ""
+    if "Time" not in columns:  # OpenML's copy may leave it out; its rows are in order
+        columns["Time"] = np.linspace(0, 48 * 3600 - 1, len(y))
+        note = "; this copy gives no times: its rows are spread evenly over 48 hours"
+    weight = np.where(y, _ULB_FRAUD / y.sum(), _ULB_NORMAL / (~y).sum())
+    if len(y) < _ULB_NORMAL:
+        note += f"; a sample, {y.mean():.1%} fraud: `weight` leads back to the whole set's 0.17%"
+    columns["log_amount"] = np.log1p(columns["Amount"])
+    x = np.stack([columns[name] for name in _ULB_FEATURES], 1, dtype=np.float32)
+    arrays = {"x": x, "kind": np.where(y, "fraud", "normal"), "hours": columns["Time"] / 3600}
+    arrays |= {"amount": columns["Amount"], "weight": weight}
+    order = np.argsort(columns["Time"], kind="stable")
+    return {key: column[order] for key, column in arrays.items()} | {"note": np.array(note)}
 
 
 def _read(path):
-    """The names of ULB's 31 columns and a csv's (n, 31) float64 table, or a DataError that says where it is wrong."""
-    wanted = ("Time", *ULB_FEATURES[:-1], "Amount", "Class")
-    largest = np.finfo(np.float32).max
-    fits = dict.fromkeys(wanted, lambda v: np.abs(v) <= largest)
-    fits |= dict.fromkeys(("Time", "Amount"), lambda v: (v >= 0) & (v <= largest))
-    fits["Class"] = lambda v: (v == 0) | (v == 1)
-
-    def wrong(what):
-        return _store.DataError(f"data.transactions: {path}{what}. Wanted is a csv with the columns Time, V1 to V28, "
-                                "Amount and Class (1 = fraud).\nThe embedded data needs no file: source='simulated'.")
-
+    """ULB's columns of a CSV file, as a dict of float64 arrays (n,). Raises DataError."""
     try:
-        with _text(path) as file:
-            names = [name.strip() for name in next(csv.reader(_lines(file)), [])]
-            if absent := [name for name in wanted if names.count(name) != 1]:
-                raise wrong(f" lacks the column{'s'[:len(absent) > 1]} {', '.join(absent)}, or has it twice"
-                            if names else " is empty")
-            use = [names.index(name) for name in wanted]
-            try:
-                with warnings.catch_warnings(action="ignore"):                # a file without rows is told below
-                    table = np.loadtxt(_lines(file, len(names)), delimiter=",", comments=None, quotechar='"', usecols=use,
-                                       ndmin=2)
-                if len(table) and all(fits[name](column).all() for name, column in zip(wanted, table.T)):
-                    if np.ptp(table[:, -1]) == 0:
-                        raise wrong(f": all {len(table):,} rows have Class {table[0, -1]:.0f}, but both are needed")
-                    return wanted, table
-            except ValueError:
-                pass
-        with _text(path) as file:                         # something is wrong: once more, slowly, to say where
-            for line, row in enumerate(csv.reader(_lines(file)), 1):
-                for name, i in zip(wanted, use) if row and line > 1 else ():
-                    cell = row[i].strip() if i < len(row) else ""
-                    try:
-                        fine = fits[name](float(cell.replace("_", " ")))
-                    except ValueError:
-                        fine = False
-                    if not fine:
-                        raise wrong(f", line {line}, column {name}: {cell[:40]!r} cannot stand there")
-                if row and len(row) != len(names):
-                    raise wrong(f", line {line}: {len(row)} cells for {len(names)} columns")
-            raise wrong(" has a header and no rows" if line < 2 else " has cells that are no numbers")
-    except (OSError, MemoryError, UnicodeDecodeError, csv.Error) as error:
-        raise wrong(f" cannot be read ({str(error) or 'it is too large'})") from error
+        return _parse(_unpack(path))
+    except Exception as error:  # gzip, zipfile and pandas raise a dozen kinds for damaged files
+        what = str(error).strip() or type(error).__name__
+        wanted = "a CSV file with the columns Time, V1 to V28, Amount and Class (1 = fraud)"
+        raise store.DataError(f"data.transactions: {path}: {what}. Wanted is {wanted}.") from error
 
 
-def _text(path):
-    return io.TextIOWrapper(_reading.unpacked(path), encoding="utf-8-sig", newline="")
+def _unpack(path):
+    """The bytes of a file, unpacked where it is gzipped, or a zip with one CSV file in it."""
+    content = path.read_bytes()
+    if content.startswith(b"PK\3\4"):
+        with zipfile.ZipFile(path) as archive:
+            names = [n for n in archive.namelist() if n.endswith(".csv") and "__MACOSX" not in n]
+            if len(names) != 1:
+                raise ValueError(f"this zip holds {len(names)} CSV files, wanted is one")
+            return archive.read(names[0])
+    return gzip.decompress(content) if content.startswith(b"\x1f\x8b") else content
 
 
-def _lines(file, cells=None, longest=2**16):
-    """The lines of a text, each shorter than 65,536 characters; with so many cells, where told, but for blank ones."""
-    while line := file.readline(longest):
-        if len(line) == longest:
-            raise OSError(f"a line of {longest:,} characters or more")
-        if cells and line.count(",") != cells - 1 and not line.isspace() and '"' not in line:
-            raise ValueError(f"not {cells} cells")
-        yield line
+def _parse(content):
+    """ULB's columns of CSV text in UTF-8 or UTF-16, separated by commas, semicolons or tabs."""
+    import pandas as pd
+
+    encoding = "utf-16" if content.startswith((b"\xff\xfe", b"\xfe\xff")) else "utf-8-sig"
+    file = io.TextIOWrapper(io.BytesIO(content), encoding, errors="replace")
+    header, first_row = file.readline().rstrip("\n"), file.readline()
+    separator = max(",;\t", key=header.count)
+    decimal = "," if separator != "," and "," in first_row else "."
+    names = [name.strip().lower() for name in next(csv.reader([header], delimiter=separator), [])]
+    if absent := [name for name in _ULB_COLUMNS if names.count(name.lower()) != 1]:
+        columns = ", ".join(absent) if len(absent) < len(_ULB_COLUMNS) else "all 31"
+        raise ValueError(f"missing or double columns: {columns}; it starts with {header[:60]!r}")
+    file.seek(0)
+    empty = {"skip_blank_lines": False, "keep_default_na": False, "na_values": [""]}
+    table = pd.read_csv(file, sep=separator, decimal=decimal, low_memory=False, **empty)
+    if table.index.nlevels > 1:
+        raise ValueError("its rows have more cells than its header")
+    table = table.reset_index(drop=True)  # pandas takes an index column without a header as index
+    table = table.iloc[:, [names.index(name.lower()) for name in _ULB_COLUMNS]].dropna(how="all")
+    numbers = table.apply(pd.to_numeric, errors="coerce").to_numpy(float)
+    valid = np.abs(numbers) <= np.finfo(np.float32).max  # False for NaN
+    valid[:, [0, -2]] &= numbers[:, [0, -2]] >= 0
+    valid[:, -1] &= np.isin(numbers[:, -1], (0, 1))
+    for row, column in np.argwhere(~valid)[:1]:
+        name, cell = _ULB_COLUMNS[column], table.iat[row, column]
+        cell = "an empty cell" if pd.isna(cell) else repr(str(cell)[:40])
+        wanted = {"C": "0 or 1", "V": "a finite number"}.get(name[0], "0 or more")
+        raise ValueError(f"line {table.index[row] + 2}, column {name}: {cell} is not {wanted}")
+    frauds = int(numbers[:, -1].sum())
+    if frauds in (0, len(numbers)):
+        raise ValueError(f"{frauds:,} of {len(numbers):,} rows are fraud; both classes are needed")
+    return dict(zip(_ULB_COLUMNS, numbers.T, strict=True))
 
 
 def _openml():
-    """The whole set from OpenML through scikit-learn, which verifies the file; its rows are counted here."""
+    """The whole set from OpenML through scikit-learn, which verifies the file."""
     from sklearn.datasets import fetch_openml
+
+    print("transactions: fetching data set 1597 from openml.org, once; it takes some minutes")
     try:
-        print("transactions: fetching data set 1597 from openml.org, once; it takes some minutes")
-        with tempfile.TemporaryDirectory() as home:       # only the arrays are kept
-            got = fetch_openml(data_id=1597, as_frame=False, parser="liac-arff", data_home=home, n_retries=1)
-        y = np.asarray(got.target).astype(float)
-        if len(y) != ULB_NORMAL + ULB_FRAUD or (y == 1).sum() != ULB_FRAUD:
-            raise ValueError(f"{len(y):,} rows came, {(y == 1).sum():,} of them fraud, not 284,807 and 492")
-        return _arrays((*got.feature_names, "Class"), np.column_stack([got.data, y]).astype(float))
-    except Exception as error:                            # somebody else's loader, over a network: anything can come
-        put = f"put creditcard.csv or creditcard.csv.gz (Kaggle: mlg-ulb/creditcardfraud) into {_store.folder()}"
-        raise _store.missing("transactions", put, f"OpenML's data set 1597 could not be had: {error}") from error
+        got = fetch_openml(data_id=1597, as_frame=False, parser="liac-arff", cache=False)
+        columns = dict(zip(got.feature_names, np.asarray(got.data, float).T, strict=True))
+        y = columns["Class"] = np.asarray(got.target).astype(float)
+        if (len(y), y.sum()) != (_ULB_NORMAL + _ULB_FRAUD, _ULB_FRAUD):
+            raise ValueError(f"{len(y):,} rows with {y.sum():.0f} frauds, not 284,807 with 492")
+        return _arrays(columns)
+    except Exception as error:  # a loader over a network raises many kinds
+        put = f"put creditcard.csv (Kaggle mlg-ulb/creditcardfraud) or its zip in {store.folder()}"
+        raise store.missing("transactions", put, f"no OpenML data set 1597: {error}") from error

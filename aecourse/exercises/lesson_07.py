@@ -2,10 +2,10 @@
 
 import math
 
+from aecourse.exercises import Exercise, Text, check_of_study, is_number, require
+
 import torch
 from torch.distributions import Normal, kl_divergence
-
-from aecourse.exercises import Exercise, Text, check_of_study, require
 
 # -- 1: the KL to another prior ----------------------------------------------------------------------------------------
 
@@ -15,30 +15,53 @@ def _check_kl(attempt):
     mu, logvar = torch.randn(40, 6, generator=g), 0.7 * torch.randn(40, 6, generator=g) - 0.5
     m, s = 0.8, 2.0
     got = attempt(mu.clone().requires_grad_(), logvar.clone(), m, s)
-    require(isinstance(got, torch.Tensor) and got.ndim == 0, "Return one number, as a tensor: summed over latents, "
-            "mean over images.")
-    require(got.requires_grad, "The result has lost its gradient: keep it a tensor, with no `.item()` or `no_grad()`.")
+    require(
+        isinstance(got, torch.Tensor) and got.ndim == 0,
+        "Return one number, as a tensor: summed over latents, mean over images.",
+    )
+    require(
+        got.requires_grad,
+        "The result has lost its gradient: keep it a tensor, with no `.item()` or `no_grad()`.",
+    )
     sigma, got = (logvar / 2).exp(), got.item()
 
     def is_(each, reduce=lambda each: each.sum(1).mean()):
         return math.isclose(got, float(reduce(each)), rel_tol=2e-3, abs_tol=1e-3)
 
     each = kl_divergence(Normal(mu, sigma), Normal(m, s))
-    require(not is_(kl_divergence(Normal(mu, sigma), Normal(0.0, 1.0))), "That is the KL to N(0, 1): `m` and `s` have "
-            "to enter.")
-    require(not is_(kl_divergence(Normal(m, s), Normal(mu, sigma))), "The wrong way round: that is KL(prior || cloud). "
-            "The average is taken over the *cloud*, because that is where the codes are drawn.")
-    require(not is_(-each), "The sign: KL is never negative, and it is 0 when cloud and prior are the same.")
+    require(
+        not is_(kl_divergence(Normal(mu, sigma), Normal(0.0, 1.0))),
+        "That is the KL to N(0, 1): `m` and `s` have to enter.",
+    )
+    require(
+        not is_(kl_divergence(Normal(m, s), Normal(mu, sigma))),
+        "The wrong way round: that is KL(prior || approximate posterior). "
+        "The average is taken over the *approximate posterior*, because that is where the codes are drawn.",
+    )
+    require(
+        not is_(-each),
+        "The sign: KL is never negative, and it is 0 when approximate posterior and prior are the same.",
+    )
     require(not is_(each, torch.mean), "You averaged over the latents; the course sums over them.")
     require(not is_(each, torch.sum), "You summed over the images as well: divide by their number.")
-    require(not is_(math.log(s) - logvar + (sigma**2 + (mu - m)**2) / (2 * s**2) - 0.5),
-            "`logvar` is the logarithm of the variance. The logarithm of sigma is half of it.")
-    require(not is_(math.log(s) - logvar / 2 + (logvar.exp() + (mu - m)**2) / (2 * s) - 0.5),
-            "The squares are divided by twice the prior's *variance*, and `s` is its standard deviation.")
-    require(not is_(each + 0.5), "At a cloud equal to the prior you get half a nat per latent instead of 0: the "
-            "constant -1/2 is missing.")
-    require(is_(each), f"An average over draws gives {float(each.sum(1).mean()):.4g} nats here; yours is {got:.4g}. "
-            "Average log q(z) - log p(z) with z = mu + sigma * eps, term by term.")
+    require(
+        not is_(math.log(s) - logvar + (sigma**2 + (mu - m) ** 2) / (2 * s**2) - 0.5),
+        "`logvar` is the logarithm of the variance. The logarithm of sigma is half of it.",
+    )
+    require(
+        not is_(math.log(s) - logvar / 2 + (logvar.exp() + (mu - m) ** 2) / (2 * s) - 0.5),
+        "The squares are divided by twice the prior's *variance*, and `s` is its standard deviation.",
+    )
+    require(
+        not is_(each + 0.5),
+        "For an approximate posterior equal to the prior you get half a nat per latent instead of 0: the "
+        "constant -1/2 is missing.",
+    )
+    require(
+        is_(each),
+        f"An average over draws gives {float(each.sum(1).mean()):.4g} nats here; yours is {got:.4g}. "
+        "Average log q(z) - log p(z) with z = mu + sigma * eps, term by term.",
+    )
     return "With m = 0 and s = 1 it is the lesson's formula. A learned prior (lesson 09 has another way) needs this one."
 
 
@@ -52,28 +75,50 @@ def _each(mu, logvar, m, s):
 
 
 kl = Exercise(
-    "Write the KL from clouds `mu, logvar` (B, latent) to a prior N(m, s^2) with given numbers m and s, in nats: summed "
+    "Write the KL from approximate posteriors `mu, logvar` (B, latent) to a prior N(m, s^2) with given numbers m and s, in nats: summed "
     "over latents, mean over images.",
     _check_kl,
-    ["Write both densities: log N(z; m, s) = -log s - (z - m)^2 / (2 s^2) + a constant. The constants cancel.",
-     "Average over z = mu + sigma * eps: the mean of (z - mu)^2 is sigma^2, and the mean of (z - m)^2 is "
-     "sigma^2 + (mu - m)^2.",
-     "log s - log sigma + (sigma^2 + (mu - m)^2) / (2 s^2) - 1/2, with log sigma = logvar / 2."],
+    [
+        "Write both densities: log N(z; m, s) = -log s - (z - m)^2 / (2 s^2) + a constant. The constants cancel.",
+        "Average over z = mu + sigma * eps: the mean of (z - mu)^2 is sigma^2, and the mean of (z - m)^2 is "
+        "sigma^2 + (mu - m)^2.",
+        "log s - log sigma + (sigma^2 + (mu - m)^2) / (2 s^2) - 1/2, with log sigma = logvar / 2.",
+    ],
     kl_to_prior,
-    alternatives=[lambda mu, logvar, m, s: _each(mu, logvar, m, s).sum() / len(mu),
-                  lambda mu, logvar, m, s: kl_to_prior((mu - m) / s, logvar - 2 * math.log(s), 0.0, 1.0)],
-    wrong=[(lambda mu, logvar, m, s: kl_to_prior(mu, logvar, 0.0, 1.0), "have to enter"),
-           (lambda mu, logvar, m, s: kl_divergence(Normal(m, s), Normal(mu, (logvar / 2).exp())).sum(1).mean(),
-            "wrong way round"),
-           (lambda mu, logvar, m, s: _each(mu, logvar, m, s).mean(), "averaged over the latents"),
-           (lambda mu, logvar, m, s: _each(mu, logvar, m, s).sum(), "summed over the images"),
-           (lambda mu, logvar, m, s: -kl_to_prior(mu, logvar, m, s), "The sign"),
-           (lambda mu, logvar, m, s: (_each(mu, logvar, m, s) - logvar / 2).sum(1).mean(), "half of it"),
-           (lambda mu, logvar, m, s: (math.log(s) - logvar / 2 + (logvar.exp() + (mu - m)**2) / (2 * s) - 0.5).sum(1)
-            .mean(), "standard deviation"),
-           (lambda mu, logvar, m, s: (_each(mu, logvar, m, s) + 0.5).sum(1).mean(), "constant -1/2"),
-           (lambda mu, logvar, m, s: _each(mu, logvar, m, s).detach().sum(1).mean(), "lost its gradient"),
-           (lambda mu, logvar, m, s: _each(mu, logvar, m, s), "one number")],
+    alternatives=[
+        lambda mu, logvar, m, s: _each(mu, logvar, m, s).sum() / len(mu),
+        lambda mu, logvar, m, s: kl_to_prior((mu - m) / s, logvar - 2 * math.log(s), 0.0, 1.0),
+    ],
+    wrong=[
+        (lambda mu, logvar, m, s: kl_to_prior(mu, logvar, 0.0, 1.0), "have to enter"),
+        (
+            lambda mu, logvar, m, s: (
+                kl_divergence(Normal(m, s), Normal(mu, (logvar / 2).exp())).sum(1).mean()
+            ),
+            "wrong way round",
+        ),
+        (lambda mu, logvar, m, s: _each(mu, logvar, m, s).mean(), "averaged over the latents"),
+        (lambda mu, logvar, m, s: _each(mu, logvar, m, s).sum(), "summed over the images"),
+        (lambda mu, logvar, m, s: -kl_to_prior(mu, logvar, m, s), "The sign"),
+        (
+            lambda mu, logvar, m, s: (_each(mu, logvar, m, s) - logvar / 2).sum(1).mean(),
+            "half of it",
+        ),
+        (
+            lambda mu, logvar, m, s: (
+                (math.log(s) - logvar / 2 + (logvar.exp() + (mu - m) ** 2) / (2 * s) - 0.5)
+                .sum(1)
+                .mean()
+            ),
+            "standard deviation",
+        ),
+        (lambda mu, logvar, m, s: (_each(mu, logvar, m, s) + 0.5).sum(1).mean(), "constant -1/2"),
+        (
+            lambda mu, logvar, m, s: _each(mu, logvar, m, s).detach().sum(1).mean(),
+            "lost its gradient",
+        ),
+        (lambda mu, logvar, m, s: _each(mu, logvar, m, s), "one number"),
+    ],
 )
 
 
@@ -87,30 +132,56 @@ CHARTS = {
     "C": (96.7, 87.9, 23.5, 20),
     "D": (205.1, 263.0, 0.0, 0),
 }
-TRUTH = {"A": "KL averaged over latents", "B": "no noise", "C": "healthy", "D": "recon averaged over pixels"}
+TRUTH = {
+    "A": "KL averaged over latents",
+    "B": "no noise",
+    "C": "healthy",
+    "D": "recon averaged over pixels",
+}
 
 
 def patients():
     """The charts of four VAEs, as a table: what the correct terms are on test digits, whatever was trained on."""
-    rows = [f"| {name} | {drawn:.0f} | {mean:.0f} | {nats:.1f} | {active} |"
-            for name, (drawn, mean, nats, active) in CHARTS.items()]
-    return Text("\n".join(["| patient | error, code drawn (nats) | error, mean code (nats) | KL (nats) | active of 20 |",
-                           "|---|---|---|---|---|", *rows]))
+    rows = [
+        f"| {name} | {drawn:.0f} | {mean:.0f} | {nats:.1f} | {active} |"
+        for name, (drawn, mean, nats, active) in CHARTS.items()
+    ]
+    return Text(
+        "\n".join(
+            [
+                "| patient | error, code drawn (nats) | error, mean code (nats) | KL (nats) | active of 20 |",
+                "|---|---|---|---|---|",
+                *rows,
+            ]
+        )
+    )
 
 
 def _check_diagnosis(attempt):
-    require(isinstance(attempt, dict) and set(attempt) == set(TRUTH), "Return a dict with an entry for A, B, C and D.")
+    require(
+        isinstance(attempt, dict) and set(attempt) == set(TRUTH),
+        "Return a dict with an entry for A, B, C and D.",
+    )
     known = set(TRUTH.values())
     for name, said in attempt.items():
         require(said is not ... and said is not None, f"Patient {name} is still waiting.")
         require(said in known, f"{said!r} is none of the four: {', '.join(sorted(known))}.")
     require(len(set(attempt.values())) == 4, "Each diagnosis belongs to exactly one patient.")
-    require(attempt["D"] == "recon averaged over pixels", "Look at D again: its code costs nothing and no latent is "
-            "active. Which mistake makes the price 784 times too important?")
-    require(attempt["B"] == "no noise", "Look at B again: with the mean code it is as good as any, with a drawn code it "
-            "falls apart. Its decoder has never seen the noise that the clouds describe.")
-    require(attempt["C"] == "healthy", "A has the lower error, but health is the *sum* of error and price: A pays more for "
-            "its codes than it saves. Which mistake makes the price 20 times too small?")
+    require(
+        attempt["D"] == "recon averaged over pixels",
+        "Look at D again: its code costs nothing and no latent is "
+        "active. Which mistake makes the KL weigh 784 times too much?",
+    )
+    require(
+        attempt["B"] == "no noise",
+        "Look at B again: with the mean code it is as good as any, with a drawn code it "
+        "falls apart. Its decoder has never seen the noise of the approximate posterior.",
+    )
+    require(
+        attempt["C"] == "healthy",
+        "A has the lower error, but health is the *sum* of error and KL: A's KL is larger than "
+        "what it saves in error. Which mistake makes the KL weigh 20 times too little?",
+    )
     return "You read the terms, not the curve. That is how to find such a bug in a program of a thousand lines."
 
 
@@ -118,20 +189,27 @@ diagnosis = Exercise(
     "Match four trained VAEs, by their test-set terms, to: healthy, recon averaged over pixels, KL averaged over "
     "latents, no noise (z = mu in training).",
     _check_diagnosis,
-    ["Each mistake changes the weight of one term or the noise. Ask for each: what would the network then neglect?",
-     "A price that weighs too much: the code is given up. A price that weighs too little: codes get dear and precise. "
-     "No noise in training: the decoder cannot bear it in the test.",
-     "Add error (code drawn) and KL: the lowest sum is the healthy one, because that sum is what it was trained on."],
+    [
+        "Each mistake changes the weight of one term or the noise. Ask for each: what would the network then neglect?",
+        "A KL that weighs too much: the code collapses. A KL that weighs too little: codes get precise, at a high rate. "
+        "No noise in training: the decoder cannot bear it in the test.",
+        "Add error (code drawn) and KL: the lowest sum is the healthy one, because that sum is what it was trained on.",
+    ],
     TRUTH,
     alternatives=[dict(reversed(TRUTH.items()))],
-    wrong=[(TRUTH | {"A": "healthy", "C": "KL averaged over latents"}, "more for its codes than it saves"),
-           (TRUTH | {"A": "recon averaged over pixels", "D": "KL averaged over latents"}, "Look at D"),
-           (TRUTH | {"B": "healthy", "C": "no noise"}, "Look at B"),
-           (TRUTH | {"B": "KL averaged over latents", "A": "no noise"}, "Look at B"),
-           (TRUTH | {"A": "healthy"}, "exactly one patient"),
-           (TRUTH | {"A": "fine"}, "none of the four"),
-           (TRUTH | {"A": ...}, "still waiting"),
-           ({"A": "healthy"}, "an entry for")],
+    wrong=[
+        (
+            TRUTH | {"A": "healthy", "C": "KL averaged over latents"},
+            "larger than what it saves in error",
+        ),
+        (TRUTH | {"A": "recon averaged over pixels", "D": "KL averaged over latents"}, "Look at D"),
+        (TRUTH | {"B": "healthy", "C": "no noise"}, "Look at B"),
+        (TRUTH | {"B": "KL averaged over latents", "A": "no noise"}, "Look at B"),
+        (TRUTH | {"A": "healthy"}, "exactly one patient"),
+        (TRUTH | {"A": "fine"}, "none of the four"),
+        (TRUTH | {"A": ...}, "still waiting"),
+        ({"A": "healthy"}, "an entry for"),
+    ],
 )
 
 
@@ -142,7 +220,7 @@ def _check_tighter(attempt):
     g = torch.Generator().manual_seed(0)
     log_w = -300 + 4 * torch.randn(25, 30, generator=g) + 10 * torch.randn(30, generator=g)
     got = attempt(log_w.clone())
-    got = float(got) if not isinstance(got, torch.Tensor) or got.numel() == 1 else None
+    got = float(got) if is_number(got) else None
     require(got is not None, "Return one number: the mean over images.")
     k, n = log_w.shape
     want = float(torch.logsumexp(log_w, 0).mean()) - math.log(k)
@@ -150,23 +228,45 @@ def _check_tighter(attempt):
     def is_(value):
         return math.isclose(got, float(value), abs_tol=2e-3)
 
-    require(math.isfinite(got), "Infinite or NaN: exp(-300) is 0 in single precision, and its logarithm is gone. Take the "
-            "largest out first, or use `torch.logsumexp`.")
-    require(not is_(log_w.mean()), "That is the average of the logarithms, the ELBO. The average belongs *inside* the "
-            "logarithm.")
-    require(not is_(want + math.log(k)), "You summed over the draws and forgot to divide by their number: take off log k.")
-    require(not is_(want + math.log(k) - math.log(n)), "You divided by the number of images; the draws are the first axis.")
-    require(not is_(torch.logsumexp(log_w, 1).mean() - math.log(n)), "You averaged inside the logarithm over the images. "
-            "Inside go the k draws of one image, along the first axis.")
-    require(not is_(torch.logsumexp(log_w.flatten(), 0) - math.log(k * n)), "Each image has a logarithm of its own: "
-            "average over draws inside, over images outside.")
-    require(not is_(log_w.amax(0).mean()), "The largest weight alone is an upper limit of what the average can be: the "
-            "bound needs the average over all k draws.")
+    require(
+        math.isfinite(got),
+        "Infinite or NaN: exp(-300) is 0 in single precision, and its logarithm is gone. Take the "
+        "largest out first, or use `torch.logsumexp`.",
+    )
+    require(
+        not is_(log_w.mean()),
+        "That is the average of the logarithms, the ELBO. The average belongs *inside* the "
+        "logarithm.",
+    )
+    require(
+        not is_(want + math.log(k)),
+        "You summed over the draws and forgot to divide by their number: take off log k.",
+    )
+    require(
+        not is_(want + math.log(k) - math.log(n)),
+        "You divided by the number of images; the draws are the first axis.",
+    )
+    require(
+        not is_(torch.logsumexp(log_w, 1).mean() - math.log(n)),
+        "You averaged inside the logarithm over the images. "
+        "Inside go the k draws of one image, along the first axis.",
+    )
+    require(
+        not is_(torch.logsumexp(log_w.flatten(), 0) - math.log(k * n)),
+        "Each image has a logarithm of its own: average over draws inside, over images outside.",
+    )
+    require(
+        not is_(log_w.amax(0).mean()),
+        "The largest weight alone is an upper limit of what the average can be: the "
+        "bound needs the average over all k draws.",
+    )
     require(not is_(want * n), "You summed over the images; the course takes the mean.")
     require(is_(want), f"The bound is {want:.5g} nats here; yours is {got:.5g}.")
     one = attempt(log_w[:1].clone())
-    require(math.isclose(float(one), float(log_w[:1].mean()), abs_tol=2e-3), "With one draw it should be the ELBO's "
-            "estimate, `log_w.mean()`.")
+    require(
+        math.isclose(float(one), float(log_w[:1].mean()), abs_tol=2e-3),
+        "With one draw it should be the ELBO's estimate, `log_w.mean()`.",
+    )
     return "With k = 1 it is the ELBO, and it never falls as k grows. Papers that report log-likelihoods of VAEs use it."
 
 
@@ -176,7 +276,7 @@ def tighter_bound(log_w):
 
 
 def _by_the_largest(log_w):
-    top = log_w.max(dim=0).values                        # taken out, so that no exponential is 0 for all draws
+    top = log_w.max(dim=0).values  # taken out, so that no exponential is 0 for all draws
     return (top + (log_w - top).exp().mean(dim=0).log()).mean()
 
 
@@ -184,20 +284,33 @@ tighter = Exercise(
     "From log weights `log_w` (k, n), k draws for each of n images, return the lower bound on log p(x) that averages the "
     "weights inside the logarithm, mean over images.",
     _check_tighter,
-    ["Per image: the logarithm of the mean of `exp(log_w)` over the k draws. But exp(-300) is 0.",
-     "`torch.logsumexp(log_w, dim=0)` is log(sum(exp(...))) without that accident.",
-     "A mean is a sum divided by k, so take off log k. Then average over images."],
+    [
+        "Per image: the logarithm of the mean of `exp(log_w)` over the k draws. But exp(-300) is 0.",
+        "`torch.logsumexp(log_w, dim=0)` is log(sum(exp(...))) without that accident.",
+        "A mean is a sum divided by k, so take off log k. Then average over images.",
+    ],
     tighter_bound,
     alternatives=[_by_the_largest, lambda log_w: log_w.double().exp().mean(0).log().mean()],
-    wrong=[(lambda log_w: log_w.exp().mean(0).log().mean(), "Infinite or NaN"),
-           (lambda log_w: log_w.mean(), "the ELBO"),
-           (lambda log_w: torch.logsumexp(log_w, 0).mean(), "take off log k"),
-           (lambda log_w: torch.logsumexp(log_w, 0).mean() - math.log(log_w.shape[1]), "number of images"),
-           (lambda log_w: torch.logsumexp(log_w, 1).mean() - math.log(log_w.shape[1]), "inside the logarithm over the images"),
-           (lambda log_w: torch.logsumexp(log_w.flatten(), 0) - math.log(log_w.numel()), "a logarithm of its own"),
-           (lambda log_w: log_w.amax(0).mean(), "largest weight alone"),
-           (lambda log_w: tighter_bound(log_w) * log_w.shape[1], "summed over the images"),
-           (lambda log_w: torch.logsumexp(log_w, 0) - math.log(len(log_w)), "one number")],
+    wrong=[
+        (lambda log_w: log_w.exp().mean(0).log().mean(), "Infinite or NaN"),
+        (lambda log_w: log_w.mean(), "the ELBO"),
+        (lambda log_w: torch.logsumexp(log_w, 0).mean(), "take off log k"),
+        (
+            lambda log_w: torch.logsumexp(log_w, 0).mean() - math.log(log_w.shape[1]),
+            "number of images",
+        ),
+        (
+            lambda log_w: torch.logsumexp(log_w, 1).mean() - math.log(log_w.shape[1]),
+            "inside the logarithm over the images",
+        ),
+        (
+            lambda log_w: torch.logsumexp(log_w.flatten(), 0) - math.log(log_w.numel()),
+            "a logarithm of its own",
+        ),
+        (lambda log_w: log_w.amax(0).mean(), "largest weight alone"),
+        (lambda log_w: tighter_bound(log_w) * log_w.shape[1], "summed over the images"),
+        (lambda log_w: torch.logsumexp(log_w, 0) - math.log(len(log_w)), "one number"),
+    ],
 )
 
 
@@ -208,24 +321,34 @@ def study():
     z = torch.linspace(-6, 6, 3001)
     dz, settings = z[1] - z[0], [0.1, 0.3, 1.0, 3.0]
     gaps = {"ours": [], "rival": []}
-    for noise in settings:                               # the lesson's toy: x = z^2 / 2 plus noise, and x = 1
+    for noise in settings:  # the lesson's toy: x = z^2 / 2 plus noise, and x = 1
         log_joint = Normal(0, 1).log_prob(z) + Normal(z**2 / 2, noise).log_prob(torch.tensor(1.0))
         log_px = (log_joint.exp().sum() * dz).log()
-        m, s = torch.cartesian_prod(torch.linspace(0, 2, 61), torch.logspace(-1.7, 0.3, 61)).T[:, :, None]
-        one = Normal(m, s).log_prob(z)                   # clouds (3721, 1), each on the grid of codes
+        m, s = torch.cartesian_prod(torch.linspace(0, 2, 61), torch.logspace(-1.7, 0.3, 61)).T[
+            :, :, None
+        ]
+        # approximate posteriors (3721, 1), each on the grid of codes
+        one = Normal(m, s).log_prob(z)
         two = torch.logaddexp(one, Normal(-m, s).log_prob(z)) - math.log(2)
         for name, log_q in (("ours", one), ("rival", two)):
             elbo = (log_q.exp() * (log_joint - log_q)).sum(1) * dz
             gaps[name].append((log_px - elbo.max()).item())
-    return {"claim": "A cloud with two bumps closes the gap while the noise is small, and is not needed when it is large",
-            "settings": settings, **gaps,
-            "holds": lambda ours, rival: ours[0] - rival[0] > 0.5 and ours[-1] - rival[-1] < 0.05}
+    return {
+        "claim": "An approximate posterior with two modes closes the gap while the noise is small, and is not needed when it is large",
+        "settings": settings,
+        **gaps,
+        "holds": lambda ours, rival: ours[0] - rival[0] > 0.5 and ours[-1] - rival[-1] < 0.05,
+    }
 
 
 def _made(**changes):
-    made = {"claim": "more components help the mixture until it passes the prior", "settings": [1, 10, 50],
-            "ours": [60.0, 60.5, 60.2], "rival": [30.0, 55.0, 71.0],
-            "holds": lambda ours, rival: rival[0] < ours[0] and rival[-1] > ours[-1]}
+    made = {
+        "claim": "more components help the mixture until it passes the prior",
+        "settings": [1, 10, 50],
+        "ours": [60.0, 60.5, 60.2],
+        "rival": [30.0, 55.0, 71.0],
+        "holds": lambda ours, rival: rival[0] < ours[0] and rival[-1] > ours[-1],
+    }
     return made | changes
 
 
@@ -233,20 +356,29 @@ own_study = Exercise(
     "Vary one thing in at least three steps (beta, latents, warm-up, layers, the mixture's size), measure an autoencoder or "
     "a VAE against a rival at each, and claim something that could have turned out false.",
     check_of_study("ours", "rival"),
-    ["Good questions: how many components does the mixture need? Does a smaller code have shallower valleys? From which "
-     "depth on does the warm-up matter?",
-     "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'rival' one number per setting, and 'holds' a "
-     "function of these two lists that is True when the claim is.",
-     "`lambda ours, rival: ours[0] > rival[0] and ours[-1] < rival[-1]` says: ours leads first and is behind last."],
+    [
+        "Good questions: how many components does the mixture need? Does a smaller code have shallower valleys? From which "
+        "depth on does the warm-up matter?",
+        "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'rival' one number per setting, and 'holds' a "
+        "function of these two lists that is True when the claim is.",
+        "`lambda ours, rival: ours[0] > rival[0] and ours[-1] < rival[-1]` says: ours leads first and is behind last.",
+    ],
     study,
-    alternatives=[_made(), _made(claim="the rival gains more from size than ours does",
-                                 holds=lambda ours, rival: rival[-1] - rival[0] > ours[-1] - ours[0] + 1)],
-    wrong=[(_made(holds=lambda ours, rival: True), "cannot fail"),
-           (_made(holds=lambda ours, rival: min(ours) > 0), "cannot fail"),
-           (_made(settings=[1, 50], ours=[60.0, 60.2], rival=[30.0, 71.0]), "at least three"),
-           (_made(holds=lambda ours, rival: rival[0] > ours[0]), "not true of what you found"),
-           (_made(ours=[60.0, 60.5]), "one number per setting"),
-           (_made(rival=[float("nan"), 55.0, 71.0]), "NaN or infinity"),
-           (_made(claim="better"), "in a sentence"),
-           ({"claim": "the VAE wins"}, "a dict with the entries")],
+    alternatives=[
+        _made(),
+        _made(
+            claim="the rival gains more from size than ours does",
+            holds=lambda ours, rival: rival[-1] - rival[0] > ours[-1] - ours[0] + 1,
+        ),
+    ],
+    wrong=[
+        (_made(holds=lambda ours, rival: True), "cannot fail"),
+        (_made(holds=lambda ours, rival: min(ours) > 0), "cannot fail"),
+        (_made(settings=[1, 50], ours=[60.0, 60.2], rival=[30.0, 71.0]), "at least three"),
+        (_made(holds=lambda ours, rival: rival[0] > ours[0]), "not true of what you found"),
+        (_made(ours=[60.0, 60.5]), "one number per setting"),
+        (_made(rival=[float("nan"), 55.0, 71.0]), "NaN or infinity"),
+        (_made(claim="better"), "in a sentence"),
+        ({"claim": "the VAE wins"}, "a dict with the entries"),
+    ],
 )

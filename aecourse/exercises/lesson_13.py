@@ -1,19 +1,26 @@
 """Exercises of lesson 13, Debug an autoencoder."""
 
-import torch
-from torch import nn
-
 from aecourse import losses
 from aecourse.data import Batches
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, is_truth, require
 from aecourse.models import VAE, Autoencoder, mlp_decoder, mlp_encoder
+
+import torch
+from torch import nn
 
 SHAPE = (1, 8, 8)
 
 # -- 1: the museum ---------------------------------------------------------------------------------------------------------------
 
-CAUSES = {"A": "healthy", "B": "shapes", "C": "target", "D": "weights", "E": "mode", "F": "parameters"}
-LOOK = {                                                 # where to look again; says nothing about the answer
+CAUSES = {
+    "A": "healthy",
+    "B": "shapes",
+    "C": "target",
+    "D": "weights",
+    "E": "mode",
+    "F": "parameters",
+}
+LOOK = {  # where to look again; says nothing about the answer
     "A": "Row A: compare its output with its input, and read its loss word for word.",
     "B": "Row B: which shape has model(x).flatten(1), and which has x.flatten(2)? Subtract a (32, 1, 784) from a (32, 784).",
     "C": "Row C: what would a model that copies its input have as a loss?",
@@ -31,7 +38,10 @@ def _check_museum(attempt):
     unknown = sorted({word for word in said.values()} - set(CAUSES.values()))
     require(not unknown, f"Not one of the six words: {', '.join(unknown)}.")
     twice = sorted({word for word in said.values() if list(said.values()).count(word) > 1})
-    require(not twice, f"Each cause belongs to one row, but you named {', '.join(twice)} more than once.")
+    require(
+        not twice,
+        f"Each cause belongs to one row, but you named {', '.join(twice)} more than once.",
+    )
     wrong = [row for row in CAUSES if said[row] != CAUSES[row]]
     require(not wrong, f"{len(wrong)} rows are not right yet. {LOOK[wrong[0]] if wrong else ''}")
     return "All six. Three of them you could have found by their pictures; the other three only by asking."
@@ -40,18 +50,22 @@ def _check_museum(attempt):
 museum = Exercise(
     "One word for each row: healthy, target, shapes, weights, mode, parameters.",
     _check_museum,
-    ["Two rows give one gray picture for all digits. Both have the wrong loss: in which one is the wrong thing compared, in which "
-     "one is the right thing weighed wrongly?",
-     "Row F's loss and data are right, and its result is mediocre. Count its parameters.",
-     "Row E was never told that training is over."],
+    [
+        "Two rows give one gray picture for all digits. Both have the wrong loss: in which one is the wrong thing compared, in which "
+        "one is the right thing weighed wrongly?",
+        "Row F's loss and data are right, and its result is mediocre. Count its parameters.",
+        "Row E was never told that training is over.",
+    ],
     CAUSES,
     alternatives=[{row: cause.upper() for row, cause in reversed(CAUSES.items())}],
-    wrong=[(CAUSES | {"B": "weights", "D": "shapes"}, "Subtract a (32, 1, 784)"),
-           (CAUSES | {"A": "mode", "E": "healthy"}, "2 rows are not right yet"),
-           (CAUSES | {"E": "parameters", "F": "mode"}, "which of its layers behave differently"),
-           (CAUSES | {"C": "healthy"}, "more than once"),
-           (CAUSES | {"C": "noise"}, "Not one of the six words"),
-           (CAUSES | {"F": ...}, "Still without")],
+    wrong=[
+        (CAUSES | {"B": "weights", "D": "shapes"}, "Subtract a (32, 1, 784)"),
+        (CAUSES | {"A": "mode", "E": "healthy"}, "2 rows are not right yet"),
+        (CAUSES | {"E": "parameters", "F": "mode"}, "which of its layers behave differently"),
+        (CAUSES | {"C": "healthy"}, "more than once"),
+        (CAUSES | {"C": "noise"}, "Not one of the six words"),
+        (CAUSES | {"F": ...}, "Still without"),
+    ],
 )
 
 
@@ -73,22 +87,43 @@ class _Watched(nn.Module):
 def _check_test_error(attempt):
     g = torch.Generator().manual_seed(0)
     x = torch.rand(103, 5, generator=g)
-    x[-3:] *= 10                                         # the last, small batch is unlike the others
+    x[-3:] *= 10  # the last, small batch is unlike the others
     true = float(x.pow(2).sum(1).mean())
-    batches = Batches(x, size=25, shuffle=False)
+    batches = Batches(x, batch_size=25, shuffle=False)
     model = _Watched().train()
     value = attempt(model, lambda model, x: losses.squared_error(model(x), x), batches)
     require(value is not None, "Nothing was returned.")
     value = float(value)
     means = [float(part.pow(2).sum(1).mean()) for part in x.split(25)]
-    require(abs(value - sum(means) / len(means)) > 1e-3 * true, "That is the mean of batch means: the last batch of 3 counts as much as "
-            "one of 25. Weigh each batch by its size.")
-    require(abs(value - means[-1]) > 1e-3 * true, "That is the last batch alone. Add up over all batches.")
-    require(abs(value - true * len(x)) > 1e-3 * true * len(x), "That is the sum over all examples. Divide by how many there were.")
-    require(abs(value - true * len(x) / len(means)) > 1e-3 * true, "You summed over examples and divided by the number of batches.")
-    require(abs(value - true) < 1e-4 * true, f"On data whose error is {true:.4f} this gives {value:.4f}.")
-    require(not any(model.modes), "The number is right here, but you asked the model in train mode: call model.eval() first.")
-    require(model.training, "Right, but the model came in train mode and leaves in eval mode: whoever trains on is surprised. Put it back.")
+    require(
+        abs(value - sum(means) / len(means)) > 1e-3 * true,
+        "That is the mean of batch means: the last batch of 3 counts as much as "
+        "one of 25. Weigh each batch by its size.",
+    )
+    require(
+        abs(value - means[-1]) > 1e-3 * true,
+        "That is the last batch alone. Add up over all batches.",
+    )
+    require(
+        abs(value - true * len(x)) > 1e-3 * true * len(x),
+        "That is the sum over all examples. Divide by how many there were.",
+    )
+    require(
+        abs(value - true * len(x) / len(means)) > 1e-3 * true,
+        "You summed over examples and divided by the number of batches.",
+    )
+    require(
+        abs(value - true) < 1e-4 * true,
+        f"On data whose error is {true:.4f} this gives {value:.4f}.",
+    )
+    require(
+        not any(model.modes),
+        "The number is right here, but you asked the model in train mode: call model.eval() first.",
+    )
+    require(
+        model.training,
+        "Right, but the model came in train mode and leaves in eval mode: whoever trains on is surprised. Put it back.",
+    )
     return "Each example counts once, in eval mode, and nothing is left changed. evaluate() of the course does the same."
 
 
@@ -97,13 +132,13 @@ def test_error(model, loss, batches):
     model.eval()
     with torch.no_grad():
         for (x,) in batches:
-            total += loss(model, x).item() * len(x)      # the loss is a mean over the batch: undo it
+            total += loss(model, x).item() * len(x)  # the loss is a mean over the batch: undo it
             count += len(x)
     model.train(was_training)
     return total / count
 
 
-test_error.__test__ = False                              # pytest takes names that begin with test for tests
+test_error.__test__ = False  # pytest takes names that begin with test for tests
 
 
 def _restore(change):
@@ -112,6 +147,7 @@ def _restore(change):
         value = change([(loss(model, x).item(), len(x)) for (x,) in batches])
         model.train()
         return value
+
     return attempt
 
 
@@ -127,22 +163,30 @@ def _left_in_eval(model, loss, batches):
 average = Exercise(
     "Write the test error of a model over batches of any size: each example counts once.",
     _check_test_error,
-    ["`loss(model, x)` is a mean over its batch. Times `len(x)` it is a sum again.",
-     "Sum `loss * len(x)` and `len(x)` over the batches, divide once at the end; eval mode before, the old mode after."],
+    [
+        "`loss(model, x)` is a mean over its batch. Times `len(x)` it is a sum again.",
+        "Sum `loss * len(x)` and `len(x)` over the batches, divide once at the end; eval mode before, the old mode after.",
+    ],
     test_error,
     alternatives=[_restore(lambda pairs: sum(v * n for v, n in pairs) / sum(n for _, n in pairs))],
-    wrong=[(_restore(lambda pairs: sum(v for v, _ in pairs) / len(pairs)), "mean of batch means"),
-           (_restore(lambda pairs: pairs[-1][0]), "last batch alone"),
-           (_restore(lambda pairs: sum(v * n for v, n in pairs)), "sum over all examples"),
-           (_restore(lambda pairs: sum(v * n for v, n in pairs) / len(pairs)), "divided by the number of batches"),
-           (_in_train_mode, "in train mode"), (_left_in_eval, "leaves in eval mode")],
+    wrong=[
+        (_restore(lambda pairs: sum(v for v, _ in pairs) / len(pairs)), "mean of batch means"),
+        (_restore(lambda pairs: pairs[-1][0]), "last batch alone"),
+        (_restore(lambda pairs: sum(v * n for v, n in pairs)), "sum over all examples"),
+        (
+            _restore(lambda pairs: sum(v * n for v, n in pairs) / len(pairs)),
+            "divided by the number of batches",
+        ),
+        (_in_train_mode, "in train mode"),
+        (_left_in_eval, "leaves in eval mode"),
+    ],
 )
 
 
 # -- 3: a loss with three bugs ---------------------------------------------------------------------------------------------------
 
 
-def _check_loss(attempt):
+def _check_negative_elbo(attempt):
     torch.manual_seed(0)
     vae = VAE(mlp_encoder(SHAPE, [], 8), mlp_decoder(4, [], SHAPE))
     with torch.no_grad():
@@ -158,18 +202,37 @@ def _check_loss(attempt):
     recon, kl = losses.bce(x_hat, x).item(), losses.kl_normal(mu, logvar).item()
     torch.manual_seed(1)
     value = attempt(vae, x)
-    require(isinstance(value, torch.Tensor) and value.ndim == 0, "Return one number, as a tensor without axes.")
+    require(
+        isinstance(value, torch.Tensor) and value.ndim == 0,
+        "Return one number, as a tensor without axes.",
+    )
     value, near = float(value), lambda a, b: abs(a - b) < 1e-3 * abs(b)
     for wrong, diagnosis in (
-            (recon - kl, "The KL still has the wrong sign: it is a cost, and you subtract it."),
-            (recon / 64 + kl, "The reconstruction is averaged over the pixels: the KL weighs 64 times too much, and the code collapses."),
-            (recon + kl / 4, "The KL is averaged over the code: it weighs too little, and the codes leave the prior."),
-            (recon / 64 - kl / 4, "Nothing is mended yet: two averages and a sign."),
-            (recon / 64 + kl / 4, "Both terms are averaged over their features: 64 pixels against 4 numbers, not one ELBO."),
-            (6 * (recon + kl), "You summed over the batch as well: the loss grows with the batch. Mean over the batch.")):
+        (recon - kl, "The KL still has the wrong sign: it is a cost, and you subtract it."),
+        (
+            recon / 64 + kl,
+            "The reconstruction is averaged over the pixels: the KL weighs 64 times too much, and the code collapses.",
+        ),
+        (
+            recon + kl / 4,
+            "The KL is averaged over the code: it weighs too little, and the codes leave the prior.",
+        ),
+        (recon / 64 - kl / 4, "Nothing is mended yet: two averages and a sign."),
+        (
+            recon / 64 + kl / 4,
+            "Both terms are averaged over their features: 64 pixels against 4 numbers, not one ELBO.",
+        ),
+        (
+            6 * (recon + kl),
+            "You summed over the batch as well: the loss grows with the batch. Mean over the batch.",
+        ),
+    ):
         require(not near(value, wrong), diagnosis)
-    require(near(value, recon + kl), f"On a small VAE this gives {value:.3f}, and {recon + kl:.3f} is right: {recon:.3f} for the "
-            f"pixels and {kl:.3f} for the code.")
+    require(
+        near(value, recon + kl),
+        f"On a small VAE this gives {value:.3f}, and {recon + kl:.3f} is right: {recon:.3f} for the "
+        f"pixels and {kl:.3f} for the code.",
+    )
     torch.manual_seed(1)
     require(attempt(vae, x).requires_grad, "The number is right, but no gradient flows through it.")
     return "Sum over features, mean over the batch, both terms added: one ELBO."
@@ -188,6 +251,7 @@ def _variant(reduce_recon, reduce_kl, sign=1):
         recon = nn.functional.binary_cross_entropy(x_hat, x, reduction="none").flatten(1)
         kl = 0.5 * (mu.pow(2) + logvar.exp() - 1 - logvar)
         return reduce_recon(recon) + sign * reduce_kl(kl)
+
     return loss
 
 
@@ -195,18 +259,24 @@ def _sum(v):
     return v.sum(1).mean()
 
 
-elbo = Exercise(
+negative_elbo = Exercise(
     "This loss of a VAE has three bugs. Write it without them.",
-    _check_loss,
-    ["Sum over features, mean over the batch: which of the two terms does that? Then look at the sign.",
-     "`reduction=\"sum\"` and a division by `len(x)` for the pixels, `.sum() / len(x)` for the KL, and a plus."],
+    _check_negative_elbo,
+    [
+        "Sum over features, mean over the batch: which of the two terms does that? Then look at the sign.",
+        '`reduction="sum"` and a division by `len(x)` for the pixels, `.sum() / len(x)` for the KL, and a plus.',
+    ],
     repaired_loss,
     alternatives=[_variant(_sum, _sum)],
-    wrong=[(_variant(torch.mean, torch.mean, -1), "Nothing is mended"), (_variant(_sum, _sum, -1), "wrong sign"),
-           (_variant(torch.mean, _sum), "averaged over the pixels"), (_variant(_sum, torch.mean), "averaged over the code"),
-           (_variant(torch.mean, torch.mean), "Both terms are averaged"),
-           (lambda model, x: len(x) * repaired_loss(model, x), "summed over the batch"),
-           (lambda model, x: repaired_loss(model, x).detach(), "no gradient")],
+    wrong=[
+        (_variant(torch.mean, torch.mean, -1), "Nothing is mended"),
+        (_variant(_sum, _sum, -1), "wrong sign"),
+        (_variant(torch.mean, _sum), "averaged over the pixels"),
+        (_variant(_sum, torch.mean), "averaged over the code"),
+        (_variant(torch.mean, torch.mean), "Both terms are averaged"),
+        (lambda model, x: len(x) * repaired_loss(model, x), "summed over the batch"),
+        (lambda model, x: repaired_loss(model, x).detach(), "no gradient"),
+    ],
 )
 
 
@@ -240,7 +310,9 @@ def _patients():
         return layer
 
     def healthy():
-        return nn.Sequential(nn.Flatten(), linear(64, 8, axes.T)), nn.Sequential(linear(8, 64, axes), nn.Unflatten(1, SHAPE))
+        return nn.Sequential(nn.Flatten(), linear(64, 8, axes.T)), nn.Sequential(
+            linear(8, 64, axes), nn.Unflatten(1, SHAPE)
+        )
 
     norm = nn.BatchNorm1d(8, affine=False)
     encoder, decoder = healthy()
@@ -248,16 +320,37 @@ def _patients():
     norm.train()(encoder(x))
     return x, [
         ("a healthy one", None, Autoencoder(*healthy()).eval()),
-        ("a healthy one with another basis", None,
-         Autoencoder(nn.Sequential(nn.Flatten(), linear(64, 8, -2 * axes.T)),
-                     nn.Sequential(linear(8, 64, -axes / 2), nn.Unflatten(1, SHAPE))).eval()),
-        ("one that gives the mean for all", "constant", Autoencoder(healthy()[0], _Fixed(x.mean(0, keepdim=True))).eval()),
-        ("one whose answer is random", "random",
-         Autoencoder(nn.Sequential(*healthy()[0], _Noise()), healthy()[1]).eval()),
-        ("one that was left in train mode", "mode", Autoencoder(nn.Sequential(*encoder, norm), decoder).train()),
-        ("one that rebuilds another world", "error",
-         Autoencoder(nn.Sequential(nn.Flatten(), linear(64, 8, other.T)),
-                     nn.Sequential(linear(8, 64, other), nn.Unflatten(1, SHAPE))).eval()),
+        (
+            "a healthy one with another basis",
+            None,
+            Autoencoder(
+                nn.Sequential(nn.Flatten(), linear(64, 8, -2 * axes.T)),
+                nn.Sequential(linear(8, 64, -axes / 2), nn.Unflatten(1, SHAPE)),
+            ).eval(),
+        ),
+        (
+            "one that gives the mean for all",
+            "constant",
+            Autoencoder(healthy()[0], _Fixed(x.mean(0, keepdim=True))).eval(),
+        ),
+        (
+            "one whose answer is random",
+            "random",
+            Autoencoder(nn.Sequential(*healthy()[0], _Noise()), healthy()[1]).eval(),
+        ),
+        (
+            "one that was left in train mode",
+            "mode",
+            Autoencoder(nn.Sequential(*encoder, norm), decoder).train(),
+        ),
+        (
+            "one that rebuilds another world",
+            "error",
+            Autoencoder(
+                nn.Sequential(nn.Flatten(), linear(64, 8, other.T)),
+                nn.Sequential(linear(8, 64, other), nn.Unflatten(1, SHAPE)),
+            ).eval(),
+        ),
     ]
 
 
@@ -275,14 +368,26 @@ def _check_checkup(attempt):
     for name, ill, model in patients:
         mode = model.training
         said[name] = attempt(model, x)
-        require(isinstance(said[name], (bool, torch.Tensor)), "Return True for a healthy model, False for a sick one.")
-        require(model.training == mode, "Your checkup changed the mode of the model. A doctor leaves the patient as found.")
-    require(any(map(bool, said.values())), "You call every model sick, the healthy ones too. Loosen a limit.")
+        require(
+            is_truth(said[name]),
+            "Return True for a healthy model, False for a sick one.",
+        )
+        require(
+            model.training == mode,
+            "Your checkup changed the mode of the model. A doctor leaves the patient as found.",
+        )
+    require(
+        any(map(bool, said.values())),
+        "You call every model sick, the healthy ones too. Loosen a limit.",
+    )
     for name, ill, _ in patients:
         if ill:
             require(not said[name], MISSED[ill])
     for name, ill, _ in patients:
-        require(bool(said[name]) == (ill is None), f"You call {name} sick. A code has no preferred size or sign.")
+        require(
+            bool(said[name]) == (ill is None),
+            f"You call {name} sick. A code has no preferred size or sign.",
+        )
     return "Six patients, no false alarm and none missed. Which bug of this lesson would your checkup still miss?"
 
 
@@ -316,11 +421,21 @@ def _small_code(model, x):
 checkup = Exercise(
     "A checkup of your own: `is_healthy(model, x)` returns True or False. Six models wait for it.",
     _check_checkup,
-    ["Which questions of step 7 can be asked of a model and a batch alone?",
-     "Three suffice here: is the error below the mean picture's, is the answer the same twice, is it the same in other company?"],
+    [
+        "Which questions of step 7 can be asked of a model and a batch alone?",
+        "Three suffice here: is the error below the mean picture's, is the answer the same twice, is it the same in another batch?",
+    ],
     is_healthy,
-    alternatives=[lambda model, x: bool(is_healthy(model, x) and model.encode(x).std(0).min() > 1e-6)],
-    wrong=[(lambda model, x: True, "same picture for every input"), (lambda model, x: False, "every model sick"),
-           (_only_steady, "same picture for every input"), (_only_error, "ask twice"), (_sets_eval, "changed the mode"),
-           (_small_code, "no preferred size or sign"), (lambda model, x: 0.5, "Return True")],
+    alternatives=[
+        lambda model, x: bool(is_healthy(model, x) and model.encode(x).std(0).min() > 1e-6)
+    ],
+    wrong=[
+        (lambda model, x: True, "same picture for every input"),
+        (lambda model, x: False, "every model sick"),
+        (_only_steady, "same picture for every input"),
+        (_only_error, "ask twice"),
+        (_sets_eval, "changed the mode"),
+        (_small_code, "no preferred size or sign"),
+        (lambda model, x: 0.5, "Return True"),
+    ],
 )

@@ -1,5 +1,8 @@
-"""The network, off: only this machine can be reached. Python imports a module of this name at its start, so that with this
-folder on PYTHONPATH the kernels of the notebooks and every other process that a test starts obey it too."""
+"""The network, off: only this machine can be reached.
+
+Python imports a module of this name at its start: with this folder on PYTHONPATH, the kernels of
+the notebooks and every other process that a test starts obey it too.
+"""
 
 import socket
 
@@ -15,9 +18,10 @@ def _refuse(host):
 
 def _guarded(method):
     def connect(self, address):
-        if isinstance(address, tuple):                   # a path is a socket of this machine
+        if isinstance(address, tuple):  # a path is a socket of this machine
             _refuse(address[0])
         return method(self, address)
+
     return connect
 
 
