@@ -7,9 +7,11 @@ import warnings
 __version__ = "0.2.0"
 
 # PyTorch's threads spin while they wait for each other, and two notebooks that train at once on two
-# cores starve each other. With this setting they sleep. OpenMP reads it once, when torch is loaded.
+# cores starve each other. So they spin for a moment (libgomp's count of turns, on Linux) and then
+# sleep. OpenMP reads both settings once, when torch is loaded.
 if "OMP_WAIT_POLICY" not in os.environ:
     os.environ["OMP_WAIT_POLICY"] = "PASSIVE"
+    os.environ.setdefault("GOMP_SPINCOUNT", "800")
     if "torch" in sys.modules:
         warnings.warn(
             "torch was imported before aecourse, too late to share the cores with a second "

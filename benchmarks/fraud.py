@@ -97,9 +97,9 @@ def find_frauds(turn, name: str, source: str, epochs: int | None) -> None:
     """A job: in each turn one seed; answers average precision, and the seconds to fit and score."""
     import_module("pyod" if name.startswith("PyOD") else "sklearn")  # missing: not ready
     sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-    threads, recipe = torch.get_num_threads(), import_module("train").load_recipe("05", source)
-    if name != "lesson 05":
-        torch.set_num_threads(threads)  # the recipe sets what suits the lesson
+    recipe = import_module("train").load_recipe("05", source)
+    if name == "lesson 05":
+        torch.set_num_threads(1)  # as in the lesson
     train, valid, test = (data.transactions(part, source) for part in ("train", "valid", "test"))
     normal = train.x[train.y == 0]
     x, x_valid, x_test = ((v - normal.mean(0)) / normal.std(0) for v in (normal, valid.x, test.x))

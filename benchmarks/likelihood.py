@@ -52,10 +52,10 @@ def report(results: dict) -> list:
     head = ["negative ELBO", f"negative log-likelihood, {results['draws']:,} samples"]
     figures = [f"{results[key]:,.2f}" for key in ("bound", "nll")]
     return [
-        "VAE 784-500-500-50 with batch normalization, trained on binary images whose pixels are drawn "
-        f"anew in each of {results['epochs']} epochs; {results['images']:,} binary test images, nats "
-        "per image. Published for a VAE with one stochastic layer of 50 units on MNIST, after 3,280 "
-        "epochs: 86.76, with 5,000 samples (Burda et al. 2016).",
+        "VAE 784-500-500-50 with batch normalization, trained on binary images whose pixels are "
+        f"drawn anew in each of {results['epochs']} epochs; {results['images']:,} binary test "
+        "images, nats per image. Published for a VAE with one stochastic layer of 50 units on "
+        "MNIST, after 3,280 epochs: 86.76, with 5,000 samples (Burda et al. 2016).",
         [[*head, "seconds to train"], [*figures, f"{results['seconds']:,.0f}"]],
     ]
 

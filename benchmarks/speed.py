@@ -49,9 +49,10 @@ def report(results: dict) -> list:
         table.append([name, *figures, reached, f"{row['peak']:,}" if row["peak"] else "–"])
     ratio = rows["aecourse fit"]["rate"] / rows["bare loop, our thread setting"]["rate"]
     return [
-        f"VAE 784-400-20, {results['images']:,} images, batch 128, {results['epochs']} epochs; medians "
-        "over epochs. The loss is the negative ELBO on test images, in nats. Our `fit` takes "
-        f"{ratio:.2f} times as many images per second as the bare loop with our thread setting.",
+        f"VAE 784-400-20, {results['images']:,} images, batch 128, {results['epochs']} epochs; "
+        "medians over epochs. The loss is the negative ELBO on test images, in nats. Our `fit` "
+        f"takes {ratio:.2f} times as many images per second as the bare loop with our thread "
+        "setting.",
         table,
     ]
 

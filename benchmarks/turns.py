@@ -42,9 +42,9 @@ class Worker:
         """Wait for its answer. Raises RuntimeError, with the end of its log, if there is none."""
         if line := self.process.stdout.readline():
             return json.loads(line)
-        self.process.wait()
+        code = self.process.wait()
         self.log.seek(0)
-        raise RuntimeError(f"a process of the benchmark ended:\n{self.log.read().strip()[-1500:]}")
+        raise RuntimeError(f"a process ended with code {code}:\n{self.log.read().strip()[-1500:]}")
 
     def ask(self, question=None):
         self.tell(question)

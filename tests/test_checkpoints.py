@@ -89,17 +89,17 @@ def weighted(model, x, beta):
     return beta * denoise(model, x)
 
 
-@pytest.mark.parametrize(
-    "one, other",
-    [
-        (functools.partial(weighted, beta=1.0), functools.partial(weighted, beta=50.0)),
-        (Weighted(1.0), Weighted(50.0)),
-        (with_sigma(0.1), with_sigma(0.2)),
-        (denoise, reconstruct),
-    ],
-    ids=["partial", "callable object", "closure", "function"],
-)
-def test_another_loss_is_another_run(tmp_path, one, other):
+PAIRS = {
+    "partial": [functools.partial(weighted, beta=beta) for beta in (1.0, 50.0)],
+    "callable object": [Weighted(1.0), Weighted(50.0)],
+    "closure": [with_sigma(0.1), with_sigma(0.2)],
+    "function": [denoise, reconstruct],
+}
+
+
+@pytest.mark.parametrize("kind", PAIRS)
+def test_another_loss_is_another_run(tmp_path, kind):
+    one, other = PAIRS[kind]
     run(one, checkpoint=tmp_path / "c.pt")
     run(one, checkpoint=tmp_path / "c.pt")
     with pytest.raises(ValueError, match="another run: losses differ"):
@@ -116,17 +116,17 @@ def test_edited_setting_or_helper_is_another_run(tmp_path, monkeypatch):
             run(loss, checkpoint=tmp_path / name)
 
 
-@pytest.mark.parametrize(
-    "options, what",
-    [
-        ({"model": Autoencoder(mlp_encoder((12,), [17], 3), mlp_decoder(3, [17], (12,)))}, "model"),
-        ({"schedule": "cosine"}, "schedule"),
-        ({"lr": 1e-2}, "optimizers"),
-        ({"train": Batches(X, batch_size=32)}, "batches"),
-        ({"train": Batches(X, batch_size=64, seed=1)}, "batches"),
-        ({"train": Batches(X + 1, batch_size=64)}, "batches"),
-    ],
-)
+OTHER_RUNS = [
+    ({"model": Autoencoder(mlp_encoder((12,), [17], 3), mlp_decoder(3, [17], (12,)))}, "model"),
+    ({"schedule": "cosine"}, "schedule"),
+    ({"lr": 1e-2}, "optimizers"),
+    ({"train": Batches(X, batch_size=32)}, "batches"),
+    ({"train": Batches(X, batch_size=64, seed=1)}, "batches"),
+    ({"train": Batches(X + 1, batch_size=64)}, "batches"),
+]
+
+
+@pytest.mark.parametrize("options, what", OTHER_RUNS)
 def test_other_model_data_or_settings_are_another_run(tmp_path, options, what):
     path = tmp_path / "c.pt"
     run(checkpoint=path)
@@ -158,10 +158,8 @@ def test_more_epochs_go_on_or_the_error_says_how(tmp_path):
 
 
 def test_numpy_numbers_in_the_history_can_be_resumed(tmp_path):
-    def quantile(*_):
-        return {"q": np.quantile([1.0, 2.0], 0.5), "n": np.int64(3)}
-
-    options = {"schedule": "constant", "checkpoint": tmp_path / "c.pt", "after_epoch": quantile}
+    options = {"schedule": "constant", "checkpoint": tmp_path / "c.pt"}
+    options["after_epoch"] = lambda *_: {"q": np.quantile([1.0, 2.0], 0.5), "n": np.int64(3)}
     run(epochs=2, **options)
     assert run(epochs=4, **options)[1]["n"] == [3.0] * 4
 

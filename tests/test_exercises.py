@@ -17,11 +17,16 @@ EXERCISES = {
     for name, value in vars(importlib.import_module(f"aecourse.exercises.{module}")).items()
     if isinstance(value, Exercise)
 }
-SLOW = ["lesson_01.own_study", "lesson_02.own_study", "lesson_06.own_study", "lesson_07.own_study"]
 
 
-def every_exercise(slow=()):
-    marks = {name: [pytest.mark.slow] for name in slow}
+def is_study(exercise):
+    """Whether the answer takes nothing: it trains models, for seconds."""
+    answer = exercise.answer
+    return inspect.isfunction(answer) and not inspect.signature(answer).parameters
+
+
+def every_exercise(slow=lambda exercise: False):
+    marks = {name: [pytest.mark.slow] for name, e in EXERCISES.items() if slow(e)}
     cases = [pytest.param(e, id=name, marks=marks.get(name, [])) for name, e in EXERCISES.items()]
     return pytest.mark.parametrize("exercise", cases)
 
@@ -43,7 +48,7 @@ def test_every_lesson_has_three_exercises_or_more():
         assert sum(name.startswith(f"{module}.") for name in EXERCISES) >= 3, module
 
 
-@every_exercise(slow=SLOW)  # the studies that train
+@every_exercise(slow=is_study)
 def test_right_answers_are_right(exercise):
     assert exercise.alternatives
     for i, answer in enumerate([exercise.answer, *exercise.alternatives]):
@@ -53,9 +58,7 @@ def test_right_answers_are_right(exercise):
 
 @every_exercise()
 def test_right_answers_in_numpy_numbers_are_right(exercise):
-    answers = [exercise.answer, *exercise.alternatives]
-    if inspect.isfunction(answers[0]) and not inspect.signature(answers[0]).parameters:
-        answers = answers[1:]  # a study, which would train again
+    answers = [exercise.answer, *exercise.alternatives][is_study(exercise) :]  # trains only once
     for i, answer in enumerate(answers):
         outcome = exercise.check(in_numpy(answer))
         assert outcome.state == "right", (i, outcome)

@@ -1,7 +1,6 @@
 """The project around the lessons: its modules, its dependencies, its commands, the counting."""
 
 import ast
-import os
 import re
 import shutil
 import subprocess
@@ -32,21 +31,18 @@ USERS = ("aecourse", "scripts", "benchmarks", "notebooks")  # of the package
 
 
 @cache
-def nodes(folder):
-    """{dotted name: syntax nodes} of the modules and notebooks in a folder."""
-    found, inside = {}, (ROOT / folder).rglob("*.py")
-    for path in lessons.find() if folder == "notebooks" else sorted(inside):
+def nodes(*folders):
+    """{dotted name: syntax nodes} of the modules and notebooks in these folders."""
+    modules = [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
+    found = {}
+    for path in modules + lessons.find() * ("notebooks" in folders):
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".ipynb":
-            cells = [cell for cell in lessons.read(path).cells if cell.cell_type == "code"]
-            text = "\n".join(cell.source for cell in cells)
+            cells = lessons.read(path).cells
+            text = "\n".join(cell.source for cell in cells if cell.cell_type == "code")
         name = ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
         found[name] = [*ast.walk(ast.parse(text))]
     return found
-
-
-def all_nodes(*folders):
-    return {name: found for folder in folders for name, found in nodes(folder).items()}
 
 
 def imports(nodes_of_file):
@@ -62,35 +58,30 @@ def imports(nodes_of_file):
                 yield name.asname or name.name, module
 
 
-def test_imports_have_no_circle():
-    modules = nodes("aecourse").items()
-    graph = {name: {module for _, module in imports(file)} for name, file in modules}
+def test_imports_have_no_circle_and_stay_in_the_package():
+    package, outside = nodes("aecourse").items(), nodes("scripts", "benchmarks")
+    graph = {name: {module for _, module in imports(file)} for name, file in package}
     assert [*TopologicalSorter(graph).static_order()]  # raises CycleError
-
-
-def test_package_imports_neither_scripts_nor_benchmarks():
-    outside = {name.split(".")[1] for name in all_nodes("scripts", "benchmarks")}
-    for name, file in nodes("aecourse").items():
-        assert not outside & {module.split(".")[0] for _, module in imports(file)}, name
+    imported = {module.split(".")[0] for modules in graph.values() for module in modules}
+    assert not imported & {name.split(".")[1] for name in outside}
 
 
 def test_no_private_name_of_another_module_is_used():
-    for name, file in all_nodes(*USERS).items():
+    for name, file in nodes(*USERS).items():
         modules = {alias for alias, module in imports(file) if module in nodes("aecourse")}
+        used = []
         for node in file:
             if isinstance(node, ast.ImportFrom) and node.module.startswith("aecourse"):
-                used = [alias.name for alias in node.names]
+                used += [alias.name for alias in node.names]
             elif isinstance(node, ast.Attribute) and getattr(node.value, "id", None) in modules:
-                used = [node.attr]
-            else:
-                continue
-            assert not any(re.match("_[^_]", word) for word in used), f"{name}: {used}"
+                used.append(node.attr)
+        assert not [word for word in used if re.match("_[^_]", word)], name
 
 
 def test_every_public_function_is_used_elsewhere():
     """Result and error classes, and helpers in an exercise file, may be used in their file only."""
     used, unused = {}, []
-    for name, file in all_nodes(*USERS).items():
+    for name, file in nodes(*USERS).items():
         used[name] = {getattr(node, "id", getattr(node, "attr", None)) for node in file}
     for module, (tree, *_) in nodes("aecourse").items():
         for node in tree.body:
@@ -108,26 +99,23 @@ def test_package_is_complete():
     assert version("aecourse") == aecourse.__version__
 
 
-def test_environment_yml_leads_to_the_same_list():
-    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
-    python, *others = environment["dependencies"]
-    assert python == f"python{PROJECT['requires-python']}"
-    assert others == ["pip", {"pip": ["-e .[test]"]}]
-
-
-def test_every_dependency_has_a_lower_bound_that_holds_here():
+def test_dependencies_have_a_lower_bound_that_holds_here_and_stand_in_one_list():
     for requirement in LISTED:
         assert str(requirement.specifier).count(">=") == 1, requirement
         assert requirement.specifier.contains(version(requirement.name)), requirement
+    environment = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf-8"))
+    python = f"python{PROJECT['requires-python']}"
+    assert environment["dependencies"] == [python, "pip", {"pip": ["-e .[test]"]}]
 
 
+@pytest.mark.slow
 def test_what_is_imported_is_listed():
     """It is in pyproject.toml, or comes with Jupyter's libraries or pytest."""
     listed = LISTED + [*map(Requirement, EXTRAS["bench"])]
     for name in "nbclient jupyterlab jupyter-server jupyter-events ipykernel pytest".split():
         listed += [Requirement(line) for line in requires(name) if "extra ==" not in line]
     listed = {canonicalize_name(requirement.name) for requirement in listed}
-    files, distributions = all_nodes(*USERS, "tests"), packages_distributions()
+    files, distributions = nodes(*USERS, "tests"), packages_distributions()
     known = {name.split(".")[-1] for name in files} | sys.stdlib_module_names | {"aecourse"}
     for name, file in files.items():
         for library in {module.split(".")[0] for _, module in imports(file)} - known:
@@ -171,27 +159,24 @@ def test_data_lists_what_is_here(home, capsys):
     home.mkdir()
     (home / "creditcard.csv").touch()
     data_listing.main()
-    lines = capsys.readouterr().out
-    for line in ("ulb +here: .*creditcard.csv", "mnist +will be downloaded", "strokes +embedded"):
-        assert re.search(line, lines)
+    pattern = "(?s)strokes +embedded.*mnist +will be downloaded.*ulb +here: .*creditcard.csv"
+    assert re.search(pattern, capsys.readouterr().out)
 
 
 @pytest.mark.slow
 def test_skipped_cell_fails_the_run(tmp_path):
     """A small project with this conftest.py and two notebooks, which find the network off."""
-    for name in ("notebooks", "tests"):
-        (tmp_path / name).mkdir()
-    conftest = (ROOT / "tests" / "conftest.py").read_text()
+    (tmp_path / "notebooks").mkdir()
+    shutil.copytree(ROOT / "tests/offline", tmp_path / "tests/offline")
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
+    conftest = (ROOT / "tests/conftest.py").read_text()
     conftest = re.sub(r"(?m)^NOTEBOOKS = \d+", "NOTEBOOKS = 2", conftest)
-    (tmp_path / "tests" / "conftest.py").write_text(conftest)
-    for name in ("pyproject.toml", "tests/offline"):
-        os.symlink(ROOT / name, tmp_path / name)
+    (tmp_path / "tests/conftest.py").write_text(conftest)
     guarded = "import socket\ntry: socket.getaddrinfo('example.org', 80)\n"
     guarded += "except OSError as error: assert 'network is off' in str(error)\nelse: 1 / 0"
     for name, last in (("00_run", "1"), ("01_skip", "# NBVAL_SKIP")):
         cells = [nbformat.v4.new_code_cell(cell) for cell in ("import os", guarded, last)]
-        notebook = nbformat.v4.new_notebook(cells=cells)
-        nbformat.write(notebook, tmp_path / "notebooks" / f"{name}.ipynb")
+        nbformat.write(nbformat.v4.new_notebook(cells=cells), tmp_path / f"notebooks/{name}.ipynb")
     command = [sys.executable, "-m", "pytest", "--every-notebook", "-n", "2", "--dist", "loadfile"]
     answer = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     missing = [line for line in answer.stdout.splitlines() if line.startswith("NOT EXECUTED")]

@@ -10,7 +10,7 @@ import sys
 from aecourse import losses
 from aecourse.checkpoints import load_checkpoint
 from aecourse.data import Batches, subspace
-from aecourse.models import AAE, GAN, VAE, Autoencoder, mlp, mlp_decoder, mlp_encoder
+from aecourse.models import GAN, VAE, Autoencoder, mlp, mlp_decoder, mlp_encoder
 from aecourse.training import SCHEDULES, Update, evaluate, fit, set_seed
 
 import numpy as np
@@ -75,16 +75,9 @@ def test_losses_of_the_same_name_are_logged_apart():
     def weighted(model, x, beta):
         return beta * reconstruct(model, x)
 
-    model = make()
-    updates = [
-        Update(loss, torch.optim.SGD(model.parameters(), 0.0))
-        for loss in (
-            functools.partial(weighted, beta=1.0),
-            functools.partial(weighted, beta=3.0),
-            lambda m, x: reconstruct(m, x),
-            lambda m, x: 2 * reconstruct(m, x),
-        )
-    ]
+    one, three = functools.partial(weighted, beta=1.0), functools.partial(weighted, beta=3.0)
+    losses, model = (one, three, lambda m, x: one(m, x), lambda m, x: three(m, x)), make()
+    updates = [Update(loss, torch.optim.SGD(model.parameters(), 0.0)) for loss in losses]
     history = run(updates, 1, model)[1]
     assert list(history) == ["weighted", "weighted 2", "loss", "loss 2"]
     assert history["weighted 2"][0] == pytest.approx(3 * history["weighted"][0])
@@ -108,20 +101,14 @@ def test_evaluate_runs_in_eval_mode_and_restores_every_mode():
     assert seen == [False] and model.training and not model.encoder.training
 
 
-def test_history_is_written_line_by_line(tmp_path):
-    history = run(epochs=2, valid=[X], log_to=tmp_path / "log.jsonl")[1]
-    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
-    assert [line["epoch"] for line in lines] == [1, 2]
-    assert [line["valid denoise"] for line in lines] == history["valid denoise"]
-
-
 # -- everyday wishes -------------------------------------------------------------------------------
 
 
-def test_after_epoch_sees_its_own_epoch():
-    seen = []
-    history = run(valid=[X], after_epoch=lambda e, m, h: seen.append(h["valid denoise"][-1]))[1]
-    assert seen == history["valid denoise"]
+def test_after_epoch_and_the_log_file_hold_every_epoch(tmp_path):
+    seen, options = [], {"valid": [X], "log_to": tmp_path / "log.jsonl"}
+    history = run(after_epoch=lambda e, m, h: seen.append(h["valid denoise"][-1]), **options)[1]
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert seen == history["valid denoise"] == [line["valid denoise"] for line in lines]
 
 
 def test_after_epoch_ends_the_training_and_the_checkpoint_knows(tmp_path):
@@ -191,19 +178,18 @@ class Stream(IterableDataset):
         return iter(X)
 
 
-@pytest.mark.parametrize(
-    "train",
-    [
-        DataLoader(TensorDataset(X), batch_size=64, shuffle=True),
-        DataLoader(Stream(), batch_size=64),
-        DataLoader(TensorDataset(X.double()), batch_size=64),
-        [X[:100], X[100:]],
-        [(X,)],
-    ],
-    ids=["loader", "stream", "float64", "tensors", "tuples"],
-)
-def test_any_iterable_of_batches_serves(train):
-    assert run(train=train, schedule="constant")[1]["denoise"][-1] > 0
+ITERABLES = {
+    "loader": DataLoader(TensorDataset(X), batch_size=64, shuffle=True),
+    "stream": DataLoader(Stream(), batch_size=64),
+    "float64": DataLoader(TensorDataset(X.double()), batch_size=64),
+    "tensors": [X[:100], X[100:]],
+    "tuples": [(X,)],
+}
+
+
+@pytest.mark.parametrize("name", ITERABLES)
+def test_any_iterable_of_batches_serves(name):
+    assert run(train=ITERABLES[name], schedule="constant")[1]["denoise"][-1] > 0
 
 
 def test_dict_batches_are_weighted_by_their_rows():
@@ -214,28 +200,17 @@ def test_dict_batches_are_weighted_by_their_rows():
     assert evaluate(make(), loss, batches)["mean"] == pytest.approx(2 / 66)
 
 
-def test_supervised_losses_take_pairs():
-    def supervised(model, x, y):
-        return losses.squared_error(model(x), x) * y.float().mean()
+NOTES = {  # what came -> what the error says
+    r"here reconstruct\(model, \(300, 12\) float32, \(300,\) float32\)": (X, X[:, 0]),
+    r"Bytes have to become floats: images by x.float\(\) / 255": (X * 9).byte(),
+    "two examples or more: set drop_last=True": X[:1],
+}
 
-    assert run(supervised, train=Batches(X, torch.ones(300)))[1]["supervised"][-1] > 0
 
-
-@pytest.mark.parametrize(
-    "train, note",
-    [
-        ([(X, X[:, 0])], r"here denoise\(model, \(300, 12\) float32, \(300,\) float32\)"),
-        ([(X * 9).byte()], r"Bytes have to become floats: images by x.float\(\) / 255"),
-        ([X[:1]], "two examples or more: set drop_last=True"),
-    ],
-    ids=["pairs for a loss of x", "bytes", "one example with batch normalization"],
-)
-def test_batch_that_a_loss_cannot_take_is_described(train, note):
-    def denoise(model, x):
-        return losses.squared_error(model(x), x)
-
+@pytest.mark.parametrize("note", NOTES)
+def test_batch_that_a_loss_cannot_take_is_described(note):
     with pytest.raises((TypeError, RuntimeError, ValueError)) as error:
-        run(denoise, model=make(norm=True), train=train)
+        run(reconstruct, model=make(norm=True), train=[NOTES[note]])
     assert re.search(note, " ".join(error.value.__notes__))
 
 
@@ -266,30 +241,6 @@ def test_one_fit_serves_all_kinds(loss):
     model = vae if loss is negative_elbo else make()
     history = run(loss, 25, model=model, lr=1e-2, valid=[X])[1]
     assert history[loss.__name__][-1] < 0.7 * history[loss.__name__][0]
-
-
-def discriminate(model, x):  # the codes are not detached, on purpose
-    real, fake = torch.randn(len(x), 2), model.encode(x)
-    return losses.discriminator_loss(model.discriminator(real), model.discriminator(fake))
-
-
-def fool(model, x):
-    return losses.generator_loss(model.discriminator(model.encode(x)))
-
-
-def test_adversarial_updates_move_only_their_own_network():
-    set_seed(0)
-    decoder = mlp_decoder(2, [16], (12,), final=None)
-    model = AAE(mlp_encoder((12,), [16], 2), decoder, mlp([2, 16, 1]))
-    before = {k: v.clone() for k, v in model.state_dict().items()}
-    updates = [
-        Update(fool, torch.optim.SGD(model.encoder.parameters(), lr=0.0)),
-        Update(discriminate, torch.optim.SGD(model.discriminator.parameters(), lr=0.1)),
-    ]
-    history = fit(model, updates, Batches(X), 2, progress=False)
-    after = model.state_dict()
-    moved = {k.split(".")[0] for k in after if not torch.equal(after[k], before[k])}
-    assert moved == {"discriminator"} and list(history) == ["fool", "discriminate"]
 
 
 def test_gradients_of_another_update_are_discarded():
@@ -360,34 +311,28 @@ def test_nan_in_a_bernoulli_likelihood_is_reported_alike():
         run(loss)
 
 
-@pytest.mark.parametrize(
-    "loss, message",
-    [
-        (lambda model, x: (model(x) - x) ** 2, "scalar tensors .sum over features"),
-        (lambda model, x: 1.0, "scalar tensors.*float"),
-        (lambda model, x: {"recon": reconstruct(model, x)}, "no entry 'loss'"),
-        (lambda model, x: x.sum(), "does not depend on its optimizer's parameters"),
-        ([], "list of Update"),
-        ("mse", "list of Update"),
-    ],
-)
-def test_loss_of_the_wrong_kind_is_refused(loss, message):
-    with pytest.raises(ValueError, match=message):
-        run(loss)
+WRONG_LOSSES = [
+    (lambda model, x: (model(x) - x) ** 2, "scalar tensors .sum over features"),
+    (lambda model, x: 1.0, "scalar tensors.*float"),
+    (lambda model, x: {"recon": reconstruct(model, x)}, "no entry 'loss'"),
+    (lambda model, x: x.sum(), "does not depend on its optimizer's parameters"),
+    ([], "list of Update"),
+    ("mse", "list of Update"),
+]
+WRONG_OPTIONS = [
+    ({"epochs": 0}, "epochs"),
+    ({"epochs": 2.5}, "epochs"),
+    ({"schedule": "linear"}, "one-cycle"),
+    ({"train": iter([X])}, "number of batches"),
+    ({"train": []}, "data is empty"),
+    ({"train": iter([X]), "schedule": "constant"}, "used up"),
+]
 
 
 @pytest.mark.parametrize(
-    "options, message",
-    [
-        ({"epochs": 0}, "epochs"),
-        ({"epochs": 2.5}, "epochs"),
-        ({"schedule": "linear"}, "one-cycle"),
-        ({"train": iter([X])}, "number of batches"),
-        ({"train": []}, "data is empty"),
-        ({"train": iter([X]), "schedule": "constant"}, "used up"),
-    ],
+    "options, message", [({"loss": loss}, m) for loss, m in WRONG_LOSSES] + WRONG_OPTIONS
 )
-def test_bad_arguments_are_refused(options, message):
+def test_wrong_losses_and_options_are_refused(options, message):
     with pytest.raises(ValueError, match=message):
         run(**options)
 

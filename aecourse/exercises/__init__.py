@@ -104,7 +104,7 @@ class Exercise:
 
     def check(self, attempt=None) -> Outcome:
         """Judge an attempt. An exception does not stop the notebook: it becomes the diagnosis."""
-        if is_blank(attempt):
+        if _is_blank(attempt):
             return Outcome(
                 "not attempted", "Fill in the cell above, then run this one again. `.hint()` helps."
             )
@@ -133,7 +133,7 @@ class Exercise:
         return Text(f"```python\n{source}\n```")
 
 
-def is_blank(attempt) -> bool:
+def _is_blank(attempt) -> bool:
     """Whether nothing is there yet.
 
     That is None, `...`, a function whose body is `...` or `pass`, or a tuple, list or dict of such.
@@ -141,9 +141,9 @@ def is_blank(attempt) -> bool:
     if attempt is None or attempt is ...:
         return True
     if isinstance(attempt, (tuple, list)):
-        return bool(attempt) and all(map(is_blank, attempt))
+        return bool(attempt) and all(map(_is_blank, attempt))
     if isinstance(attempt, dict):
-        return bool(attempt) and all(map(is_blank, attempt.values()))
+        return bool(attempt) and all(map(_is_blank, attempt.values()))
     if inspect.isfunction(attempt):
         code = list(dis.get_instructions(attempt))
         constants = [i.argval for i in code if i.opname in ("LOAD_CONST", "RETURN_CONST")]

@@ -67,9 +67,7 @@ def _check_worth(attempt):
 def labels_needed(labels, accuracy, target):
     if target > max(accuracy):
         return math.inf  # never reached: do not extrapolate
-    for i, reached in enumerate(accuracy):
-        if reached >= target:
-            break
+    i = next(i for i, reached in enumerate(accuracy) if reached >= target)
     if i == 0:
         return labels[0]
     share = (target - accuracy[i - 1]) / (accuracy[i] - accuracy[i - 1])

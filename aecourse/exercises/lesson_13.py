@@ -365,7 +365,7 @@ MISSED = {
 def _check_checkup(attempt):
     x, patients = _patients()
     said = {}
-    for name, ill, model in patients:
+    for name, _, model in patients:
         mode = model.training
         said[name] = attempt(model, x)
         require(

@@ -43,14 +43,9 @@ def test_placement_ink_and_difficulty_are_those_of_mnist(strokes):
 
 
 def test_same_digits_from_the_generator_and_from_the_cache(strokes, home, capsys):
-    for got in digits("test"), digits("test"):
-        assert all(map(torch.equal, got, strokes[1]))
+    for _ in range(2):
+        assert all(map(torch.equal, digits("test"), strokes[1]))
     assert capsys.readouterr().out == 2 * "digits: strokes, test: 2,000 images of 28 x 28\n"
-
-
-def test_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="unknown split 'valid'. Known are 'train' and 'test'"):
-        digits("valid")
 
 
 def write_mnist(monkeypatch, folder, layout="{0}.gz"):
@@ -61,9 +56,9 @@ def write_mnist(monkeypatch, folder, layout="{0}.gz"):
         files[f"{part}-images-idx3-ubyte"] = struct.pack(">4I", 2051, n, 28, 28) + pixels
         files[f"{part}-labels-idx1-ubyte"] = struct.pack(">2I", 2049, n) + bytes([7] * n)
     packed = {f"{name}.gz": gzip.compress(content, mtime=0) for name, content in files.items()}
-    for kind in (datasets.MNIST, datasets.FashionMNIST):
-        md5 = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
-        monkeypatch.setattr(kind, "resources", md5)
+    md5 = [(name, hashlib.md5(content).hexdigest()) for name, content in packed.items()]
+    monkeypatch.setattr(datasets.MNIST, "resources", md5)  # of FashionMNIST, too
+    monkeypatch.setattr(datasets.FashionMNIST, "resources", md5)
     for name, content in files.items():
         path = folder / layout.format(name, name.replace("-idx", ".idx"))
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -94,7 +89,9 @@ def test_damaged_file_is_named_and_not_cached(home, monkeypatch, name, damage):
     assert not (home / "cache").exists()
 
 
-def test_missing_files_are_named(home, tmp_path):  # the tests' network is off
+def test_unknown_splits_and_missing_files_are_named(home, tmp_path):  # the tests' network is off
+    with pytest.raises(ValueError, match="unknown split 'valid'. Known are 'train' and 'test'"):
+        digits("valid")
     with pytest.raises(DataError, match="(?s)Error downloading.*t10k-labels-idx1-ubyte.gz into"):
         digits("test", "mnist")
     with pytest.raises(DataError, match="t10k-images-idx3-ubyte.gz and .* not found"):
@@ -104,6 +101,6 @@ def test_missing_files_are_named(home, tmp_path):  # the tests' network is off
 @pytest.mark.skipif(not os.environ.get("AECOURSE_MIRROR"), reason="AECOURSE_MIRROR is not set")
 def test_real_mnist(monkeypatch, tmp_path):
     monkeypatch.setenv("AECOURSE_DATA_DIR", str(tmp_path))
-    (x, y), (x_test, y_test) = (digits(split, "mnist") for split in ("train", "test"))
-    assert len(x) == len(y) == 60_000 and len(x_test) == len(y_test) == 10_000
-    assert y[:5].tolist() == [5, 0, 4, 1, 9] and y_test[:5].tolist() == [7, 2, 1, 0, 4]
+    for split, n, labels in ("train", 60_000, [5, 0, 4, 1, 9]), ("test", 10_000, [7, 2, 1, 0, 4]):
+        x, y = digits(split, "mnist")
+        assert len(x) == len(y) == n and y[:5].tolist() == labels

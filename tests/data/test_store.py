@@ -13,24 +13,22 @@ import pytest
 GOOD = bytes(range(256)) * 200
 
 
+class Server(http.server.BaseHTTPRequestHandler):
+    """It has GOOD as /good, and another content as /other."""
+
+    def do_GET(self):
+        body = {"/good": GOOD, "/other": GOOD[:-1]}.get(self.path)
+        if body is None:
+            return self.send_error(404)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
 @pytest.fixture
 def url():
-    """A web server on this machine that has GOOD as /good and another content as /other."""
-
-    class Handler(http.server.BaseHTTPRequestHandler):
-        def do_GET(self):
-            body = {"/good": GOOD, "/other": GOOD[:-1]}.get(self.path)
-            if body is None:
-                return self.send_error(404)
-            self.send_response(200)
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_):
-            pass
-
-    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Server) as server:
         threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
         yield f"http://127.0.0.1:{server.server_port}"
         server.shutdown()

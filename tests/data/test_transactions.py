@@ -25,10 +25,10 @@ def read(source=None):
     """All splits in one DataFrame."""
     parts = []
     for split in ("train", "valid", "test"):
-        columns = transactions(split, source)._asdict()
-        x, features = columns.pop("x").numpy(), columns.pop("features")
-        columns = {name: np.asarray(column) for name, column in columns.items()}
-        parts.append(pd.DataFrame(x, columns=features).assign(split=split, **columns))
+        x, y, features, *others = transactions(split, source)
+        table = pd.DataFrame(x.numpy(), columns=features).assign(split=split, y=y.numpy())
+        names = ("kind", "hours", "amount", "weight")
+        parts.append(table.assign(**{n: np.asarray(v) for n, v in zip(names, others)}))
     return pd.concat(parts, ignore_index=True)
 
 
@@ -37,7 +37,7 @@ def simulated():
     return read("simulated")
 
 
-def test_types_splits_and_counts(simulated):
+def test_simulation_is_reproducible_and_has_the_promised_splits_and_counts(simulated):
     x, y, features, kind, *others = transactions("valid", "simulated")
     assert x.shape == (len(y), len(features)) and x.isfinite().all()
     assert (x.dtype, y.dtype, kind.dtype.kind) == (torch.float32, torch.int64, "U")
@@ -49,13 +49,12 @@ def test_types_splits_and_counts(simulated):
     assert simulated.hours.is_monotonic_increasing and set(day) == set(range(60))
     assert (simulated.split == np.select([day < 24, day < 30], ["train", "valid"], "test")).all()
     assert np.allclose(simulated.log_amount, np.log1p(simulated.amount), atol=1e-5)
-
-
-def test_simulation_is_reproducible_and_leaves_global_generators_alone(simulated):
     states = torch.get_rng_state(), np.random.get_state()[1].copy()
     assert simulated.equals(read("simulated"))
     assert all(map(np.array_equal, states, (torch.get_rng_state(), np.random.get_state()[1])))
-    assert not np.array_equal(_simulate(1)[0]["x"], _simulate(0)[0]["x"])
+    assert not np.allclose(_simulate(1)[0]["x"], simulated.loc[:, :"subscription"])
+    with pytest.raises(ValueError, match="unknown split 'training'.*'train', 'valid', 'test'"):
+        transactions("training")
 
 
 def test_no_single_feature_separates_the_frauds_but_features_depend_nonlinearly(simulated):
@@ -85,11 +84,6 @@ def test_each_kind_of_fraud_does_what_its_name_says(simulated):
     assert (high.loc["replay"] <= high.loc["normal"]).drop(unseen).all()
 
 
-def test_unknown_split_is_refused():
-    with pytest.raises(ValueError, match="unknown split 'training'.*'train', 'valid', 'test'"):
-        transactions("training")
-
-
 def table(rows=200, frauds=20):  # with ULB's columns, over two days in order of time
     numbers = np.random.default_rng(0).normal(size=(rows, 31)).round(6)
     numbers[:, 0], numbers[:, 29] = np.linspace(0, 172_700, rows), np.abs(100 * numbers[:, 29])
@@ -97,28 +91,14 @@ def table(rows=200, frauds=20):  # with ULB's columns, over two days in order of
     return pd.DataFrame(numbers, columns=HEADER).assign(Class=is_fraud.astype(int))
 
 
-def spoiled(column, value, row=5):
-    data = table().astype(object)
-    data.loc[row, column] = value
-    return data
+EVERYDAY = [{"name": "mine.csv.gz"}, {"name": "creditcard.csv.zip"}, {"quoting": csv.QUOTE_ALL}]
+EVERYDAY += [{"sep": ";"}, {"sep": ";", "decimal": ","}, {"encoding": "utf-16", "sep": "\t"}]
+EVERYDAY += [{"encoding": "utf-8-sig"}, {"lineterminator": "\r\n\r\n"}]  # as on Windows
+EVERYDAY += [{"index": True, "sep": "\t"}, {"index": True, "index_label": False}]  # names of rows
+EVERYDAY += [{"header": [f" {name.upper()} " for name in HEADER]}]
 
 
-EVERYDAY = {
-    "gzipped": {"name": "mine.csv.gz"},
-    "zipped": {"name": "creditcard.csv.zip"},
-    "semicolons": {"sep": ";"},
-    "decimal commas": {"sep": ";", "decimal": ","},
-    "byte order mark": {"encoding": "utf-8-sig"},
-    "UTF-16, tabs": {"encoding": "utf-16", "sep": "\t"},
-    "blank lines, as on Windows": {"lineterminator": "\r\n\r\n"},
-    "unnamed index column": {"index": True, "sep": "\t"},
-    "row names of R": {"index": True, "index_label": False},
-    "quoted numbers": {"quoting": csv.QUOTE_ALL},
-    "capitals and spaces": {"header": [f" {name.upper()} " for name in HEADER]},
-}
-
-
-@pytest.mark.parametrize("how", EVERYDAY.values(), ids=EVERYDAY)
+@pytest.mark.parametrize("how", EVERYDAY, ids=str)
 def test_csv_is_read(home, tmp_path, monkeypatch, capsys, how):
     data = table()
     options = {"index": False} | how
@@ -149,12 +129,12 @@ def test_kaggle_archive_is_found_and_a_changed_file_is_read_again(home, tmp_path
 HEAD = ",".join(HEADER).encode()
 BAD_FILES = [
     (table().drop(columns=["V3", "Class"]), "columns: V3, Class; it starts with 'Time,V1,V2,V4"),
-    (spoiled("V7", np.nan), "line 7, column V7: an empty cell is not a finite number"),
-    (spoiled("V7", "NaN"), "line 7, column V7: 'NaN'"),
-    (spoiled("V2", "inf"), "line 7, column V2: 'inf'"),
-    (spoiled("V9", "0,5", 0), "line 2, column V9: '0,5'"),
-    (spoiled("Amount", -4), "line 7, column Amount: '-4.0' is not 0 or more"),
-    (spoiled("Class", 2), "line 7, column Class: '2' is not 0 or 1"),
+    (table().assign(V7=np.nan), "line 2, column V7: an empty cell is not a finite number"),
+    (table().assign(V7="NaN"), "line 2, column V7: 'NaN'"),
+    (table().assign(V2="inf"), "line 2, column V2: 'inf'"),
+    (table().assign(V9="0,5"), "line 2, column V9: '0,5'"),
+    (table().assign(Amount=-4), "line 2, column Amount: '-4' is not 0 or more"),
+    (table().assign(Class=2), "line 2, column Class: '2' is not 0 or 1"),
     (table()[:0], "0 of 0 rows are fraud"),
     (table(frauds=0), "0 of 200 rows are fraud; both classes are needed"),
     (table().assign(Time=0), "cut by time"),
@@ -179,6 +159,7 @@ def test_unusable_file_is_refused_and_named(tmp_path, content, message):
     assert message in str(error.value)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first", [0, 1])  # OpenML's copy may leave out the first column, Time
 def test_openml_is_counted_asked_once_and_kept(home, monkeypatch, capsys, first):
     names, target = HEADER[first:30], np.repeat(["1", "0"], [492, 284_315])

@@ -99,10 +99,6 @@ def idx(path):
     (path.parent / "t10k-labels-idx1-ubyte").write_bytes(labels)
 
 
-def cache(path):
-    np.savez(path, x=np.arange(500), y=np.linspace(0, 1, 50))
-
-
 # -- how the course reads it; a result is checked, an error of the kinds in CLEAR passes -----------
 
 
@@ -137,15 +133,6 @@ def read_digits(path):
     assert x.shape[1:] == (1, 28, 28) and len(x) == len(y)
 
 
-def read_cache(path):
-    def make():
-        return {"x": np.arange(500), "y": np.linspace(0, 1, 50)}
-
-    os.environ["AECOURSE_DATA_DIR"] = str(path.parents[1])
-    arrays = store.cached(path.stem, make)
-    assert all(np.array_equal(arrays[key], value) for key, value in make().items())
-
-
 FORMATS = {
     "checkpoint": ("c.pt", checkpoint, read_checkpoint),
     "png": ("pictures/x.png", picture, read_pictures),
@@ -157,7 +144,6 @@ FORMATS = {
     "csv.gz": ("creditcard.csv.gz", csv_gz, read_transactions),
     "csv.zip": ("creditcard.csv.zip", csv_zip, read_transactions),
     "idx": ("mnist/t10k-images-idx3-ubyte", idx, read_digits),
-    "npz cache": ("cache/a.npz", cache, read_cache),
 }
 
 

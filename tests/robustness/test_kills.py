@@ -1,14 +1,10 @@
 """What a machine does to a training: kills at any moment, full disks, two processes at once."""
 
-import contextlib
-import errno
 import multiprocessing
 import os
 import random
 import resource
-import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
@@ -141,34 +137,18 @@ def write_on_a_full_disk(folder, connection):
     options = {"schedule": "constant", "checkpoint": folder / "c.pt", "progress": False}
     fit(make(), denoise, data, 1, **options)
     before = (folder / "c.pt").read_bytes()
-    if folder.name == "disk":
-        with contextlib.suppress(OSError), open(folder / "filler", "wb", buffering=0) as file:
-            while True:
-                file.write(bytes(1024))
-    else:
-        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-        resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10_000, resource.RLIM_INFINITY))
     try:
         fit(make(), denoise, data, 2, **options)
-        error = None
-    except OSError as raised:
-        error = raised.errno, raised.__notes__
+        notes = ["nothing was raised"]
+    except OSError as error:
+        notes = error.__notes__
     right = np.array_equal(store.cached("a", arrays)["x"], arrays()["x"])
-    connection.send((error, right, (folder / "c.pt").read_bytes() == before))
+    connection.send((notes, right, (folder / "c.pt").read_bytes() == before))
 
 
-@pytest.mark.parametrize("how", ["disk", "limit"])
-def test_full_disk_leaves_the_old_checkpoint_and_costs_only_the_cache(start, tmp_path, how):
-    folder = tmp_path / how
-    folder.mkdir()
-    if how == "disk":
-        mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)]
-        if not shutil.which("mount") or subprocess.run(mount, capture_output=True).returncode:
-            pytest.skip("no right to mount a small disk here")
-    try:
-        (number, notes), right, kept = start(write_on_a_full_disk, folder)[1].recv()
-    finally:
-        if how == "disk":
-            subprocess.run(["umount", str(folder)], check=True)
-    assert number in (errno.ENOSPC, errno.EFBIG) and "c.pt was not written" in notes[0]
-    assert right and kept
+def test_full_disk_leaves_the_old_checkpoint_and_costs_only_the_cache(start, tmp_path):
+    """A limit on the size of files stands in for the disk: writing fails in the middle, alike."""
+    notes, right, kept = start(write_on_a_full_disk, tmp_path)[1].recv()
+    assert "c.pt was not written" in notes[0] and right and kept

@@ -28,13 +28,6 @@ def test_row_of_pca_is_that_of_scikit_learn_and_is_measured_alike_twice(bench):
     assert row["reconstruction"] == pytest.approx(error, rel=1e-4)
 
 
-@pytest.mark.slow
-def test_gan_has_no_encoder_and_samples_only(bench):
-    row = bench.measure("GAN")
-    assert [row[key] for key in ("reconstruction", "denoising", "probe")] == [None] * 3
-    assert row["sampling"] > bench.floor()
-
-
 def test_every_kind_reconstructs_or_samples_images():
     x = torch.rand(3, *compare.SHAPE)
     for name, (make, _) in compare.KINDS.items():
