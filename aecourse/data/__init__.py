@@ -11,8 +11,7 @@ from aecourse.data.batches import Batches
 from aecourse.data.corruption import add_gaussian, add_noise_at, mask_pixels, salt_and_pepper
 from aecourse.data.digits import digits
 from aecourse.data.faces import FACTORS, draw_faces, faces
-from aecourse.data.speech import KINDS as NOISE_KINDS
-from aecourse.data.speech import WORDS, noises, speech
+from aecourse.data.speech import noises, speech
 from aecourse.data.store import DataError
 from aecourse.data.toys import independent, subspace, swiss_roll
 from aecourse.data.transactions import transactions
