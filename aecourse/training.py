@@ -105,7 +105,7 @@ def fit(
         raise ValueError("a schedule needs the number of batches: take schedule='constant'")
     peaks = [group["lr"] for group in _groups(updates)]
     history, stopped = History(), False
-    run = describe_run(model, updates, train, schedule, int(epochs))
+    run = checkpoint and describe_run(model, updates, train, schedule, int(epochs))
     if checkpoint is not None and Path(checkpoint).exists():
         history, stopped = resume(checkpoint, model, updates, run, loader=train)
         if progress:
