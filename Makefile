@@ -5,6 +5,9 @@
 #   make lint      check the style alone
 #   make lessons   execute every notebook from a fresh kernel and store its outputs (LESSONS="02 05": only these)
 #   make ledger    measure every claim on five seeds and on real data, write reports/ledger.md (LESSONS as above)
+#   make zoo       train the networks of zoo/ anew, for about an hour (LESSONS as above)
+#   make site      build the web pages from the stored notebooks, offline: build/site/index.html
+#   make student   write copies of the lessons into build/: exercises open, and all solved (LESSONS as above)
 #   make bench     measure the course beside what people would use instead, write reports/benchmark.md
 #   make clean     remove what set-up and tests made; data and notebooks stay
 # Variables of the set-up, before the word make:
@@ -22,10 +25,10 @@ PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11 p
 TORCH_LINES := import re, tomllib; \
 	print(*(d for d in tomllib.load(open("pyproject.toml", "rb"))["project"]["dependencies"] if re.match("torch", d)), sep="\n")
 
-.PHONY: help setup ready lab lint test lessons ledger bench clean
+.PHONY: help setup ready lab lint test lessons ledger zoo site student bench clean
 
 help:
-	@sed -n 's/^#  *//p' Makefile | sed 12q
+	@sed -n 's/^#  *//p' Makefile | sed 15q
 
 setup:
 	@if $(ELSEWHERE); then rm -rf $(VENV); fi
@@ -50,7 +53,7 @@ ifneq ($(TORCH_INDEX),)
 	@$(BIN)/python -c '$(TORCH_LINES)' > $(VENV)/torch.txt
 	$(BIN)/python -m pip install --no-deps --index-url "$(TORCH_INDEX)" -r $(VENV)/torch.txt
 endif
-	$(BIN)/python -m pip install --editable '.[test]'
+	$(BIN)/python -m pip install --editable '.[test,site]'
 	@$(BIN)/python -m pip check
 	@$(BIN)/python -c 'import aecourse, torch, torchvision, jupyterlab; print("ready, with torch", torch.__version__)'
 	@pwd -P > $(READY)
@@ -75,6 +78,15 @@ lessons: ready
 
 ledger: ready
 	$(BIN)/python scripts/ledger.py $(LESSONS)
+
+zoo: ready
+	OMP_NUM_THREADS=1 $(BIN)/python scripts/zoo.py $(LESSONS)
+
+site: ready
+	$(BIN)/python scripts/site.py
+
+student: ready
+	$(BIN)/python scripts/student.py $(LESSONS)
 
 bench: ready
 	$(BIN)/python benchmarks/run.py

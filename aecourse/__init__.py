@@ -4,7 +4,7 @@ import os
 import sys
 import warnings
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 
 # PyTorch's threads spin while they wait for each other, and two notebooks that train at once on two
 # cores starve each other. So they spin for a moment (libgomp's count of turns, on Linux) and then

@@ -3,32 +3,19 @@
 import json
 import math
 import os
+from contextlib import suppress
+from functools import cache
 from html import escape
+from pathlib import Path
 
+from IPython import get_ipython
 from IPython.display import display
+
+LEDGER = Path(__file__).resolve().parents[1] / "reports" / "ledger.json"  # where it is a checkout
 
 
 class ClaimError(AssertionError):
     """The measured value is outside of what the claim says."""
-
-
-class _Claim:
-    """One line: a tick or a cross, the text, the measured value, the bound."""
-
-    def __init__(self, text, value, bound, holds):
-        self.text, self.value, self.bound = text, value, bound
-        self.mark, self.color = ("✓", "#009e73") if holds else ("✗", "#d55e00")
-
-    def __repr__(self):
-        return f"{self.mark} {self.text}: {self.value} ({self.bound})"
-
-    def _repr_html_(self):
-        return (
-            f'<div style="border-left:3px solid {self.color};padding:2px 10px;margin:2px 0">'
-            f'<span style="color:{self.color};font-weight:bold">{self.mark}</span> '
-            f"{escape(self.text)}: <b>{escape(self.value)}</b> "
-            f'<span style="opacity:.65">({escape(self.bound)})</span></div>'
-        )
 
 
 def claim(text: str, value, *, below=None, above=None, between=None, unit: str = "") -> None:
@@ -40,32 +27,145 @@ def claim(text: str, value, *, below=None, above=None, between=None, unit: str =
            fails, a value equal to an end of `between=(low, high)` holds.
     unit:  written behind the value.
 
-    If AECOURSE_LEDGER names a file, the claim is appended to it, and nothing is raised.
+    In a notebook the claims of a cell are one table under it. If AECOURSE_LEDGER names a file, the
+    claim is appended to it, and nothing is raised.
     """
     if sum(bound is not None for bound in (below, above, between)) != 1:
         raise ValueError("a claim has exactly one bound: below, above or between")
     value = _number(value)
     if below is not None:
-        holds, bound = value < _number(below), f"below {format_number(below)}"
+        holds = value < _number(below)
     elif above is not None:
-        holds, bound = value > _number(above), f"above {format_number(above)}"
+        holds = value > _number(above)
     else:
         low, high = map(_number, between)
-        holds, bound = low <= value <= high, f"{format_number(low)} to {format_number(high)}"
-    shown = _Claim(text, format_number(value) + unit, f"claimed: {bound}{unit}", holds)
-    display(shown)
+        holds = low <= value <= high
+    row = {"text": text, "value": value, "below": below, "above": above, "between": between}
+    row |= {"unit": unit, "holds": holds}
+    _show(row)
     if os.environ.get("AECOURSE_LEDGER"):
-        line = {"lesson": os.environ.get("AECOURSE_LESSON"), "text": text, "value": value}
-        line |= {"below": below, "above": above, "between": between, "unit": unit, "holds": holds}
-        line["seed"] = os.environ.get("AECOURSE_SEED")
-        line["source"] = os.environ.get("AECOURSE_SOURCE_NAME")
         with open(os.environ["AECOURSE_LEDGER"], "a") as file:
-            file.write(json.dumps(line, default=_number) + "\n")
+            file.write(json.dumps(row, default=_number) + "\n")
     elif not holds:
-        raise ClaimError(f"{text}: measured {shown.value}, {shown.bound}")
+        _show_table()
+        raise ClaimError(f"{text}: measured {_measured(row)}, claimed: {bound_of(row)}{unit}")
 
 
-def format_number(value) -> str:
+class ClaimTable(list):
+    """The claims of one cell, rows as the ledger holds them: a table that folds, or lines."""
+
+    def __repr__(self):
+        return "\n".join(
+            f"{'✓' if row['holds'] else '✗'} {row['text']}: {_measured(row)} "
+            f"(claimed: {bound_of(row)}{row['unit']})"
+            for row in self
+        )
+
+    def _repr_html_(self):
+        failed = sum(not row["holds"] for row in self)
+        claims = "1 claim" if len(self) == 1 else f"{len(self)} claims"
+        summary = f"{claims} {'holds' if len(self) == 1 else 'hold'}"
+        if failed:
+            summary = f"{failed} of {claims} {'does' if failed == 1 else 'do'} not hold"
+        heads, lines = ["statement", "measured", "claimed"], []
+        found = [_in_ledger(row["text"]) for row in self]
+        seeds = sorted({seed for embedded, _ in found for seed in embedded})
+        if seeds:
+            heads += [f"seeds {seeds[0]} to {seeds[-1]}", "real data"]
+        for row, (embedded, real) in zip(self, found):
+            cells = [_measured(row), bound_of(row) + row["unit"]]
+            if seeds:
+                cells += [value_range(rows, "{} ✗") for rows in (list(embedded.values()), real)]
+            mark = _mark(row["holds"])
+            lines.append(_line("td", f"{mark} {escape(row['text'])}", map(escape, cells)))
+        return (
+            f'<details open><summary style="cursor:pointer">{_mark(not failed)} {summary}'
+            '</summary><div style="overflow-x:auto"><table style="margin:0;font-size:.85em;'
+            f'font-variant-numeric:tabular-nums">{_line("th", heads[0], heads[1:])}'
+            f"{''.join(lines)}</table></div></details>"
+        )
+
+
+def _line(tag, first, others):
+    """A row of the table: a column of text that keeps its width, then columns of numbers."""
+    text = f'<{tag} style="text-align:left;min-width:16em;padding:1px 6px">{first}</{tag}>'
+    start = f'<{tag} style="text-align:right;white-space:nowrap;padding:1px 10px">'
+    return f"<tr>{text}{''.join(f'{start}{cell}</{tag}>' for cell in others)}</tr>"
+
+
+def _mark(holds):
+    mark, color = ("✓", "#009e73") if holds else ("✗", "#d55e00")
+    return f'<b style="color:{color}">{mark}</b>'
+
+
+_cell = ClaimTable()  # the claims of the cell that runs
+
+
+def _show(row):
+    shell = get_ipython()
+    if shell is None:
+        return print(ClaimTable([row]))
+    if _show_table not in shell.events.callbacks["post_run_cell"]:
+        shell.events.register("post_run_cell", _show_table)
+    _cell.append(row)
+
+
+def _show_table(result=None):
+    if _cell:
+        display(ClaimTable(_cell))
+        _cell.clear()
+
+
+@cache
+def _rows_of_ledger():
+    """text -> (lesson, source, seed) -> the claims that say it; empty without a ledger."""
+    lessons, rows = {}, {}
+    with suppress(OSError, ValueError):  # an installed package has none; a merge may break it
+        lessons = json.loads(LEDGER.read_text(encoding="utf-8"))["lessons"]
+    for lesson, sources in lessons.items():
+        for source, seeds in sources.items():
+            for seed in sorted(seeds, key=int):
+                for row in seeds[seed]["claims"]:
+                    runs = rows.setdefault(row["text"], {})
+                    runs.setdefault((lesson, source, int(seed)), []).append(row)
+    return rows
+
+
+def _in_ledger(text):
+    """What was measured: {seed: row} on embedded data, and rows on real data.
+
+    Both are empty where the text does not say which claim is meant: where it stands twice in a
+    lesson, or in several lessons while AECOURSE_LESSON does not name one.
+    """
+    chosen = os.environ.get("AECOURSE_LESSON")
+    runs = _rows_of_ledger().get(text, {})
+    runs = {key: rows for key, rows in runs.items() if chosen in (None, key[0])}
+    if len({lesson for lesson, *_ in runs}) != 1 or any(len(rows) > 1 for rows in runs.values()):
+        return {}, []
+    embedded = {seed: row for (_, source, seed), (row,) in runs.items() if source == "embedded"}
+    return embedded, [row for (_, source, _), (row,) in runs.items() if source != "embedded"]
+
+
+def _measured(row):
+    return _format_number(row["value"]) + row["unit"]
+
+
+def bound_of(row: dict) -> str:
+    """The bound of a claim in words: "below 0.5", "0.1 to 0.3"."""
+    if row["between"] is not None:
+        return " to ".join(map(_format_number, row["between"]))
+    name = "below" if row["below"] is not None else "above"
+    return f"{name} {_format_number(row[name])}"
+
+
+def value_range(rows: list[dict], broken: str = "**{} ✗**") -> str:
+    """The smallest and largest value of a claim; `broken` is the form of one that does not hold."""
+    ordered = sorted(rows, key=lambda row: row["value"])
+    cells = [_measured(row) if row["holds"] else broken.format(_measured(row)) for row in ordered]
+    return " … ".join(dict.fromkeys(cells[:1] + cells[-1:])) or "–"
+
+
+def _format_number(value) -> str:
     """A number as claims and the ledger show it: whole ones in full, others with 4 digits."""
     value = _number(value)
     whole = math.isfinite(value) and value == int(value) and abs(value) < 1e6

@@ -270,7 +270,7 @@ def _axes(ax, *figsize):
     return plt.subplots(figsize=figsize or None)[1] if ax is None else ax
 
 
-def _alt(figure):
+def alternative_text(figure):
     """The figure's label if it has one, else its titles."""
     places = ("left", "center", "right")
     titles = [ax.get_title(place) for ax in figure.axes for place in places]
@@ -287,7 +287,9 @@ def _with_alt(figure):
     image = image if photographic else image.quantize(256, dither=Image.Dither.NONE)
     image.save(small, "jpeg" if photographic else "png", quality=75, optimize=True)
     kind = "image/jpeg" if photographic else "image/png"
-    return {kind: base64.b64encode(small.getvalue()).decode()}, {kind: {"alt": _alt(figure)}}
+    return {kind: base64.b64encode(small.getvalue()).decode()}, {
+        kind: {"alt": alternative_text(figure)}
+    }
 
 
 def _register_with_ipython():

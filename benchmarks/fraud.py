@@ -5,15 +5,13 @@ test period. A method is a function `method(rows, seed, epochs)` that returns th
 rows; epochs: None for its own.
 """
 
-import sys
 import time
 from functools import partial
 from importlib import import_module
-from pathlib import Path
 from statistics import median
 from types import SimpleNamespace
 
-from aecourse import data, plotting
+from aecourse import data, plotting, recipes
 from aecourse.data import Batches
 from aecourse.metrics import average_precision
 from aecourse.training import fit, set_seed
@@ -96,8 +94,7 @@ METHODS = {  # those of PyOD begin with its name
 def find_frauds(turn, name: str, source: str, epochs: int | None) -> None:
     """A job: in each turn one seed; answers average precision, and the seconds to fit and score."""
     import_module("pyod" if name.startswith("PyOD") else "sklearn")  # missing: not ready
-    sys.path.append(str(Path(__file__).resolve().parents[1] / "scripts"))
-    recipe = import_module("train").load_recipe("05", source)
+    recipe = recipes.load("05", source)
     if name == "lesson 05":
         torch.set_num_threads(1)  # as in the lesson
     train, valid, test = (data.transactions(part, source) for part in ("train", "valid", "test"))

@@ -13,7 +13,7 @@ from importlib.metadata import version
 from itertools import product
 from pathlib import Path
 
-from aecourse.claims import format_number
+from aecourse.claims import bound_of, value_range
 from aecourse.data.store import atomic_write
 
 from tqdm import tqdm
@@ -57,21 +57,6 @@ def runs_of(ledger: dict) -> list[tuple[str, str, int, dict]]:
     return sorted(runs, key=lambda run: run[:3])
 
 
-def bound(claim: dict) -> str:
-    if claim["between"]:
-        return " to ".join(map(format_number, claim["between"]))
-    name = "below" if claim["below"] is not None else "above"
-    return f"{name} {format_number(claim[name])}"
-
-
-def value_range(claims: list[dict]) -> str:
-    """The smallest and largest measured value of a claim, bold where it does not hold."""
-    ordered = sorted(claims, key=lambda claim: claim["value"])
-    values = [format_number(claim["value"]) + claim["unit"] for claim in ordered]
-    cells = [text if claim["holds"] else f"**{text} ✗**" for text, claim in zip(values, ordered)]
-    return " … ".join(dict.fromkeys(cells[:1] + cells[-1:])) or "–"
-
-
 def table(ledger: dict) -> str:
     """The ledger as Markdown: a row for each claim, a column for each seed and for real data."""
     lines = [
@@ -98,7 +83,7 @@ def table(ledger: dict) -> str:
         lines += ["", f"## {lesson}", "", "| " + " | ".join(["claim", "bound", *columns]) + " |"]
         lines += ["|---|---|" + "---:|" * len(columns)]
         for (text, _), row in rows.items():
-            cells = [text.replace("|", "\\|"), bound(next(iter(row.values())))]
+            cells = [text.replace("|", "\\|"), bound_of(next(iter(row.values())))]
             for column in columns.values():
                 cells.append(value_range([row[key] for key in column if key in row]))
             lines.append("| " + " | ".join(cells) + " |")
@@ -143,7 +128,7 @@ def main(argv: list[str] | None = None) -> int:
             try:
                 run = seeds[str(seed)] = future.result()
                 broken = [row for row in run["claims"] if not row["holds"]]
-                bad = [f"{row['text']}: {row['value']}, wanted {bound(row)}" for row in broken]
+                bad = [f"{row['text']}: {row['value']}, wanted {bound_of(row)}" for row in broken]
             except NotebookError as error:
                 bad = [f"did not run\n{error}"]
             where = f"{path.stem}, {source}, seed {seed}: "

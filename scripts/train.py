@@ -1,13 +1,15 @@
 """Train the model of a lesson outside of its notebook: for longer, on other data, on several GPUs.
 
     python scripts/train.py 07                                  # the lesson's recipe, all examples
+    python scripts/train.py 07-plane-vae                        # another recipe of that lesson
     python scripts/train.py 08 --source ~/photos --epochs 100 --amp --out runs/photos
     torchrun --nproc-per-node 2 --max-restarts 3 scripts/train.py 07
 
 It runs the notebook's cells tagged `parameters` and `recipe`, and trains what they put into
-`RECIPE`. The same command goes on where it stopped. The folder `--out` gets checkpoint.pt,
-log.jsonl (a line per epoch), model.safetensors (the weights at the end) and, where the recipe has
-one loss, best.safetensors (those of the epoch with the lowest validation loss). To open them:
+`RECIPE`, or the one of `RECIPES` that is named. The same command goes on where it stopped. The
+folder `--out` gets checkpoint.pt, log.jsonl (a line per epoch), model.safetensors (the weights at
+the end) and, where the recipe has one loss, best.safetensors (those of the epoch with the lowest
+validation loss). To open them:
 `model.load_state_dict(safetensors.torch.load_file("runs/07/best.safetensors"))`.
 """
 
@@ -17,37 +19,17 @@ import os
 from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 
-import aecourse  # noqa: F401  (before torch: it sets how threads wait)
+from aecourse import recipes
 from aecourse.checkpoints import load_checkpoint
 from aecourse.data import Batches
 from aecourse.data.store import atomic_write
 from aecourse.training import Update, default_device, fit, set_seed
 
-import nbformat
 import torch
 from safetensors.torch import save_file
 from torch import distributed as dist
 from torch import nn
 from torch.distributed.rendezvous import rendezvous
-
-NOTEBOOKS = Path(__file__).resolve().parents[1] / "notebooks"
-
-
-def load_recipe(lesson, source=None, seed=0, examples=None):
-    """The `RECIPE` of the lesson whose notebook begins with `lesson`; `examples=None` takes all."""
-    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p.name.startswith(str(lesson))]
-    if len(paths) != 1:
-        raise ValueError(f"{len(paths)} notebooks in {NOTEBOOKS} begin with {str(lesson)!r}")
-    names = {"__name__": paths[0].stem}
-    for cell in nbformat.read(paths[0], as_version=4).cells:
-        tags = cell.metadata.get("tags", [])
-        if "parameters" in tags or "recipe" in tags:
-            exec(compile(cell.source, paths[0].name, "exec"), names)
-        if "parameters" in tags:
-            names.update(SEED=seed, SOURCE=source, N_TRAIN=examples)
-    if "RECIPE" not in names:
-        raise ValueError(f"{paths[0].stem} has no recipe")
-    return names["RECIPE"]
 
 
 class ShareOfBatches(Batches):
@@ -116,7 +98,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("lesson", help="00 to 12: the beginning of a notebook's name")
+    parser.add_argument("lesson", help="00 to 12, or a recipe's name: 07-plane-vae")
     parser.add_argument("--source", help="embedded (default), real, a name or a path")
     parser.add_argument("--examples", type=int, help="train on so many examples; default: all")
     parser.add_argument("--epochs", type=int, help="default: the recipe's, as the next two")
@@ -144,7 +126,7 @@ def main(argv=None):
     if not first:
         dist.barrier()  # the first process fills the caches
     with nullcontext() if first else redirect_stdout(open(os.devnull, "w")):
-        recipe = load_recipe(args.lesson, args.source, args.seed, args.examples)
+        recipe = recipes.load(args.lesson, args.source, args.seed, args.examples)
     if together and first:
         dist.barrier()
 

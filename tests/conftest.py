@@ -24,6 +24,7 @@ def pytest_configure(config):
     proxies = [name for name in os.environ if name.lower().endswith("_proxy")]  # a way out
     for name in ("AECOURSE_DATA", "AECOURSE_LEDGER", "MPLBACKEND", *proxies):
         os.environ.pop(name, None)  # without MPLBACKEND a kernel draws inline, as in JupyterLab
+    os.environ["AECOURSE_PROGRESS"] = "off"  # checks of the tests are no progress of a learner
     os.environ["AECOURSE_CHECK_WIDGETS"] = "1"  # widgets.explore then draws every end and option
     # offline/sitecustomize.py switches the network off: Python imports it when it starts
     path = filter(None, [OFFLINE, os.environ.get("PYTHONPATH")])

@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import math
 import pkgutil
 
 import aecourse.exercises
@@ -9,20 +10,16 @@ from aecourse.exercises import Exercise
 
 import numpy as np
 import pytest
+import torch
 
 MODULES = sorted(m.name for m in pkgutil.iter_modules(aecourse.exercises.__path__))
+MODULES = [name for name in MODULES if name.startswith("lesson_")]
 EXERCISES = {
     f"{module}.{name}": value
     for module in MODULES
     for name, value in vars(importlib.import_module(f"aecourse.exercises.{module}")).items()
     if isinstance(value, Exercise)
 }
-
-
-def is_study(exercise):
-    """Whether the answer takes nothing: it trains models, for seconds."""
-    answer = exercise.answer
-    return inspect.isfunction(answer) and not inspect.signature(answer).parameters
 
 
 def every_exercise(slow=lambda exercise: False):
@@ -32,15 +29,31 @@ def every_exercise(slow=lambda exercise: False):
 
 
 def in_numpy(value):
-    """The value with NumPy's numbers in place of Python's; a function then returns such values."""
-    if inspect.isfunction(value):
-        return lambda *args: in_numpy(value(*args))
-    if isinstance(value, (tuple, list)):
-        return type(value)(map(in_numpy, value))
-    if isinstance(value, dict):
-        return {key: in_numpy(entry) for key, entry in value.items()}
+    """The value with NumPy's numbers in place of Python's."""
     convert = {bool: np.bool_, int: np.int64, float: np.float64}.get(type(value))
     return convert(value) if convert else value
+
+
+def in_torch(value):
+    """The value with lists for tuples, tensors for numbers, float64 for float32."""
+    if isinstance(value, tuple):
+        return list(value)
+    if isinstance(value, bool | int | float):
+        return torch.tensor(value, dtype=torch.float64 if isinstance(value, float) else None)
+    return (
+        value.double() if isinstance(value, torch.Tensor) and value.is_floating_point() else value
+    )
+
+
+def converted(value, convert):
+    """The value, each part of it converted; a function then returns such values."""
+    if inspect.isfunction(value):
+        return lambda *args: converted(value(*args), convert)
+    if isinstance(value, (tuple, list)):
+        return convert(type(value)(converted(part, convert) for part in value))
+    if isinstance(value, dict):
+        return {key: converted(entry, convert) for key, entry in value.items()}
+    return convert(value)
 
 
 def test_every_lesson_has_three_exercises_or_more():
@@ -48,7 +61,7 @@ def test_every_lesson_has_three_exercises_or_more():
         assert sum(name.startswith(f"{module}.") for name in EXERCISES) >= 3, module
 
 
-@every_exercise(slow=is_study)
+@every_exercise(slow=Exercise.trains)
 def test_right_answers_are_right(exercise):
     assert exercise.alternatives
     for i, answer in enumerate([exercise.answer, *exercise.alternatives]):
@@ -56,11 +69,12 @@ def test_right_answers_are_right(exercise):
         assert outcome.state == "right", (i, outcome)
 
 
+@pytest.mark.parametrize("convert", [in_numpy, in_torch])
 @every_exercise()
-def test_right_answers_in_numpy_numbers_are_right(exercise):
-    answers = [exercise.answer, *exercise.alternatives][is_study(exercise) :]  # trains only once
+def test_right_answers_of_another_type_are_right(exercise, convert):
+    answers = [exercise.answer, *exercise.alternatives][exercise.trains() :]  # trains only once
     for i, answer in enumerate(answers):
-        outcome = exercise.check(in_numpy(answer))
+        outcome = exercise.check(converted(answer, convert))
         assert outcome.state == "right", (i, outcome)
 
 
@@ -80,3 +94,20 @@ def test_an_exercise_has_a_prompt_hints_and_a_readable_solution(exercise):
     solution = exercise.solution().markdown
     assert solution.startswith("```python\n") and len(solution) < 3000
     assert "lambda" not in solution.split("\n")[1]
+
+
+def odd_values():
+    """What no exercise asks for: other types, other shapes, NaN."""
+    values = ["7", "", 3, -2.5, True, (), [], {}, (1, 2, 3), ["a", "b"], {"a": 1}, object(), print]
+    values += [torch.zeros(0), torch.zeros(2, 3, 5), torch.tensor(math.nan), torch.ones(3, 1)]
+    return values + [np.array(["a"]), np.zeros((2, 2)), math.inf, (torch.ones(2), torch.ones(2))]
+
+
+@every_exercise()
+def test_a_check_does_not_fail_on_odd_answers(exercise):
+    for value in odd_values():
+        answers = [value, lambda *arguments, value=value: value]
+        answers += [lambda *arguments, n=n: arguments[min(n, len(arguments) - 1)] for n in (0, 1)]
+        for answer in answers[: 2 if exercise.trains() else 4]:
+            outcome = exercise.check(answer)
+            assert outcome.state == "not right", (value, outcome)

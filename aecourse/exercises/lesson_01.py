@@ -1,10 +1,16 @@
 """Exercises of lesson 01, What does copying the input teach?"""
 
-import math
-
 from aecourse import losses
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import (
+    Exercise,
+    as_tensor,
+    check_of_study,
+    close,
+    require,
+    require_close,
+)
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -34,44 +40,37 @@ def _step_that(loss=losses.squared_error, zero=True, order="backward, step"):
     return step
 
 
-def _after(step):
-    """A small autoencoder after three calls of `step`.
+def _after(step, case):
+    """The weights of a small autoencoder after three calls of `step`, and what happened in them.
 
-    Returns its weights after and before, the count of optimizer steps, whether gradients remain.
+    Returns the weights before and after, flat, and a list of "backward" and "step" in the order of
+    events.
     """
-    g = torch.Generator().manual_seed(1)
-    model = nn.Sequential(nn.Linear(5, 2), nn.Linear(2, 5))
+    batch, d, k = case.size("B"), case.size("d", low=4), case.size("k", high=3)
+    model = nn.Sequential(nn.Linear(d, k, bias=False), nn.Linear(k, d, bias=False)).to(case.dtype)
+    g, events = torch.Generator().manual_seed(case.number), []
     with torch.no_grad():
         for p in model.parameters():
             p.copy_(0.4 * torch.randn(p.shape, generator=g))
-    start = torch.cat([p.detach().flatten().clone() for p in model.parameters()])
-    optimizer = torch.optim.SGD(model.parameters(), lr=0.004)
-    losses.squared_error(
-        model(torch.ones(3, 5)), torch.ones(3, 5)
-    ).backward()  # what an earlier step left behind
-    steps = []
-    optimizer.register_step_post_hook(lambda *_: steps.append(1))
+            p.register_hook(lambda gradient: events.append("backward"))
+    rate = 0.02 / d / case.scale**2  # the gradient grows with the square of the unit
+    optimizer = torch.optim.SGD(model.parameters(), lr=rate, momentum=0.5)
+    optimizer.register_step_pre_hook(lambda *_: events.append("step"))
+    start = nn.utils.parameters_to_vector(model.parameters()).detach().clone()
     for _ in range(3):
-        step(model, optimizer, torch.randn(4, 5, generator=g))
-    gradients = any(p.grad is not None and bool(p.grad.any()) for p in model.parameters())
-    return (
-        torch.cat([p.detach().flatten() for p in model.parameters()]),
-        start,
-        len(steps),
-        gradients,
-    )
+        step(model, optimizer, case.scale * torch.randn(batch, d, generator=g).to(case.dtype))
+    return start, nn.utils.parameters_to_vector(model.parameters()).detach(), events
 
 
 FAULTS = [
     (
         _step_that(zero=False),
         "The gradient of the step before is still in there: PyTorch *adds* new gradients to old "
-        "ones. Call `optimizer.zero_grad()` before `backward`.",
+        "ones. Call `optimizer.zero_grad()` in each step.",
     ),
     (
         _step_that(lambda a, b: (a - b).pow(2).mean()),
-        "You averaged over the features; the course sums over them. Your "
-        "steps are 5 times too small here.",
+        "You averaged over the features; the course sums over them. Your gradients are too small.",
     ),
     (
         _step_that(lambda a, b: (a - b).pow(2).sum()),
@@ -94,10 +93,9 @@ FAULTS = [
 ]
 
 
-def _check_step(attempt):
-    right = _after(train_step)[0]
+def _check_step(attempt, case):
     try:
-        got, start, steps, gradients = _after(attempt)
+        start, got, events = _after(attempt, case)
     except RuntimeError as error:
         require(
             "inplace operation" not in str(error),
@@ -107,33 +105,32 @@ def _check_step(attempt):
         )
         raise
     require(bool(got.isfinite().all()), "After three steps some weights are NaN or infinite.")
+    require("step" in events, "`optimizer.step()` was never called: it moves the weights.")
     if torch.equal(got, start):
-        require(steps, "No weight moved in three steps: `optimizer.step()` was never called.")
+        still = "No weight moved in three steps: "
+        require("backward" in events, still + "there was no gradient. Call `loss.backward()`.")
         require(
-            gradients,
-            "No weight moved in three steps: when the optimizer stepped, the gradient was gone. "
-            "`zero_grad` "
-            "comes before `backward`, not between `backward` and `step`.",
+            events[0] == "backward",
+            still + "you step before `backward`, when there is no gradient yet.",
         )
         require(
             False,
-            "No weight moved in three steps: you step before `backward`, when there is no gradient "
-            "yet.",
+            still + "when the optimizer stepped, the gradient was gone. `zero_grad` comes before "
+            "`backward` or after `step`, not between them.",
         )
-    if torch.allclose(got, right, rtol=1e-4, atol=1e-6):
-        return (
-            "Five lines, and they train every model of this course. `fit` is this, with a schedule "
-            "and a log."
+    right = _after(train_step, case)[1]
+    if not close(got - start, right - start, 1e-3):
+        for step, diagnosis in FAULTS:
+            require(not close(got - start, _after(step, case)[1] - start, 1e-3), diagnosis)
+        require(
+            False,
+            f"After three steps the weights are off by up to {float((got - right).abs().max()):.2g}"
+            ". The order is zero_grad, forward, loss, backward, step; the loss is the squared "
+            "error, summed over features, mean over the batch.",
         )
-    for step, diagnosis in FAULTS:
-        require(not torch.allclose(got, _after(step)[0], rtol=1e-4, atol=1e-6), diagnosis)
-    require(
-        False,
-        f"After three steps the weights are off by up to {float((got - right).abs().max()):.2g}. "
-        "The order is "
-        "zero_grad, forward, loss, backward, step; the loss is the squared error, summed over "
-        "features, "
-        "mean over the batch.",
+    return (
+        "Five lines, and they train every model of this course. `fit` is this, with a schedule "
+        "and a log."
     )
 
 
@@ -157,17 +154,27 @@ step = Exercise(
         "`optimizer.step()`.",
     ],
     train_step,
-    alternatives=[_step_by_hand, _step_that()],
+    alternatives=[
+        _step_by_hand,
+        _step_that(),
+        _step_that(zero=False, order="backward, step, zero"),
+        _step_that(lambda a, b: (a.double() - b.double()).square().sum(1).mean()),
+    ],
     wrong=[
         (_step_that(zero=False), "*adds* new gradients"),
         (_step_that(order="step, backward"), "step before `backward`"),
         (_step_that(zero=False, order="step, backward"), "the gradient at the old ones"),
         (_step_that(order="backward, zero, step"), "the gradient was gone"),
+        (_step_that(zero=False, order="step, backward, zero"), "when there is no gradient yet"),
         (_step_that(order="backward"), "never called"),
+        (_step_that(order="step"), "Call `loss.backward()`"),
         (_step_that(lambda a, b: (a - b).pow(2).mean()), "averaged over the features"),
         (_step_that(lambda a, b: (a - b).pow(2).sum()), "summed over the batch"),
         (_step_that(lambda a, b: a.pow(2).sum() / len(b)), "never looks at `x`"),
         (_step_that(lambda a, b: -losses.squared_error(a, b)), "uphill"),
+        (_step_that(lambda a, b: (a - b).abs().sum() / len(b)), "absolute error"),
+        (_step_that(lambda a, b: ((a - b) * (a - b).detach()).sum() / len(b)), "are off by"),
+        (_step_that(lambda a, b: (a - b).pow(2).sum() / 6), "Right for inputs with B = 6"),
     ],
 )
 
@@ -175,20 +182,8 @@ step = Exercise(
 # -- 2: the best memorizer of all ------------------------------------------------------------------
 
 
-def _some_images(n, seed):
-    g = torch.Generator().manual_seed(seed)
-    y, x = torch.meshgrid(torch.arange(12.0), torch.arange(12.0), indexing="ij")
-    cx, cy, width = (
-        low + (high - low) * torch.rand(n, 1, 1, generator=g)
-        for low, high in ((3, 9), (3, 9), (1, 3))
-    )
-    return torch.exp(-((x - cx) ** 2 + (y - cy) ** 2) / (2 * width**2))[
-        :, None
-    ]  # blobs (n, 1, 12, 12)
-
-
-def _check_memorizer(attempt):
-    train, new = _some_images(10, 0), _some_images(200, 1)
+def _check_memorizer(attempt, case):
+    train, new = (case.scale * case.pixels("B", 1, "H", "W") for _ in range(2))
     made = attempt(train.clone())
     require(
         isinstance(made, (tuple, list)) and len(made) == 2 and all(map(callable, made)),
@@ -196,55 +191,53 @@ def _check_memorizer(attempt):
     )
     encode, decode = made
     z = encode(train.clone())
+    as_tensor(z, (len(train), 1), "a code of one number for each image, a tensor (B, 1),")
+    try:
+        of_new = decode(encode(new.clone()))
+    except (LookupError, ValueError) as error:
+        require(
+            False,
+            f"On new images your pair raises a {type(error).__name__}. It must give something for "
+            "each of them, whatever it is.",
+        )
+    of_new = as_tensor(of_new, new.shape, "images (B, 1, H, W) for new images, a tensor")
+    x_hat = as_tensor(decode(z), train.shape, "images (B, 1, H, W) from `decode`, a tensor")
     require(
-        isinstance(z, torch.Tensor) and tuple(z.shape) == (10, 1),
-        "The code is to be one number for each image: a tensor of shape (B, 1). "
-        f"Yours has shape {tuple(getattr(z, 'shape', ()))} for 10 images.",
-    )
-    encode(new.clone())
-    x_hat = decode(z)
-    require(
-        isinstance(x_hat, torch.Tensor)
-        and tuple(x_hat.shape) in ((10, 1, 12, 12), (200, 1, 12, 12)),
-        "`decode` gives images (B, 1, H, W); yours has shape "
-        f"{tuple(getattr(x_hat, 'shape', ()))}.",
-    )
-    require(
-        len(x_hat) == 10 and not _same(x_hat, new[:10]),
+        not close(x_hat, new),
         "Your decoder remembers what the encoder saw last. It may know the *training images*; of "
-        "the image at hand "
-        "it gets the code, and nothing else.",
+        "the image at hand it gets the code, and nothing else.",
+    )
+    error = float((x_hat - train).pow(2).sum() / len(train))
+    require(
+        close(x_hat, train, 1e-5),
+        f"The training images do not come back exactly: the error is {error:.3g}, and it can be 0.",
+    )
+    mixed = train[case.wholes(0, len(train) - 1, 5)]
+    require_close(
+        decode(encode(mixed.clone())),
+        mixed,
+        [
+            (
+                train[torch.arange(5) % len(train)],
+                "Your code is the place in the *batch*. For the same images in another order the "
+                "wrong ones come back: the code has to be a function of the image.",
+            )
+        ],
+        "For five of the training images, in another order, others come back: the code has to be "
+        "a function of each image alone.",
     )
     require(
-        _same(x_hat, train),
-        "The training images do not come back exactly: the error is "
-        f"{float(losses.squared_error(x_hat.float(), train)):.3g}, and it can be 0.",
+        not close(of_new, new),
+        "New images come back exactly, too. One number each cannot tell that: your pair keeps the "
+        "images that `encode` is shown. It may keep the training images only.",
     )
-    mixed = train[[7, 2, 9, 0, 2]]
-    require(
-        _same(decode(encode(mixed.clone())), mixed),
-        "Your code is the place in the *batch*. For the same images in another order the wrong "
-        "ones come back: "
-        "the code has to be a function of the image.",
-    )
-    x_hat = decode(encode(new.clone()))
-    require(
-        tuple(x_hat.shape) == tuple(new.shape) and bool(x_hat.isfinite().all()),
-        "On new images your pair must give something too, whatever it is: one image for each.",
-    )
-    error, mean = (
-        losses.squared_error(x_hat.float(), new),
-        losses.squared_error(train.mean(0).expand_as(new), new),
-    )
+    require(bool(of_new.isfinite().all()), "On new images your pair gives NaN or infinity.")
+    error, mean = ((x - new).pow(2).sum() / len(new) for x in (of_new, train.mean(0)))
     return (
-        "Training error 0, with one number and no training at all. On new images the error is "
-        f"{error:.1f}, where the "
-        f"mean training image has {mean:.1f}. So a training error of 0 proves nothing."
+        "Training error 0, with one number and no training at all. On new images (of random "
+        f"pixels) the error is {error:.1f}, where the mean training image has {mean:.1f}. So a "
+        "training error of 0 proves nothing."
     )
-
-
-def _same(a, b):
-    return a.shape == b.shape and bool(torch.allclose(a.float(), b, atol=1e-4))
 
 
 def memorizer(train):
@@ -265,28 +258,37 @@ def _by_gray(train):
     )
 
 
-def _by_batch(train):
-    return lambda x: torch.arange(float(len(x)))[:, None], lambda z: train[
-        z[:, 0].long() % len(train)
-    ]
-
-
-def _with_memory(train):
-    seen = {}
+def _by_dict(train, default=(0,)):
+    numbers = {image.numpy().tobytes(): [i] for i, image in enumerate(train)}
 
     def encode(x):
-        seen["x"] = x
-        return torch.zeros(len(x), 1)
+        codes = [numbers.get(image.numpy().tobytes(), default) for image in x]
+        if None in codes:
+            raise KeyError("an image that was never seen")
+        return np.array(codes)
 
-    return encode, lambda z: seen["x"][: len(z)]
+    return encode, lambda z: train.numpy()[z[:, 0]]
+
+
+def _by_batch(train):
+    return lambda x: torch.arange(len(x))[:, None], lambda z: train[z[:, 0] % len(train)]
+
+
+def _with_memory(train, every=False):
+    seen = []
+
+    def encode(x):
+        seen[:] = [*seen, *x] if every else x
+        return torch.arange(len(seen) - len(x), len(seen))[:, None]
+
+    return encode, lambda z: torch.stack([seen[i] for i in z[:, 0]])
 
 
 memory = Exercise(
     "Write the best memorizer there is. `my_memorizer(train)` gets a few training images (n, 1, H, "
     "W) and returns two "
     "functions: `encode` with a code of ONE number, (B, 1), and `decode`. Every training image has "
-    "to come back exactly. "
-    "No training is needed.",
+    "to come back exactly; new images give something, whatever it is. No training is needed.",
     _check_memorizer,
     [
         "The decoder may keep all training images. What is the least that the code has to say?",
@@ -296,14 +298,17 @@ memory = Exercise(
         "training image.",
     ],
     memorizer,
-    alternatives=[_by_gray],
+    alternatives=[_by_gray, _by_dict],
     wrong=[
         (_by_batch, "place in the *batch*"),
         (_with_memory, "saw last"),
+        (lambda train: _with_memory(train, every=True), "keeps the images"),
+        (lambda train: _by_dict(train, default=None), "On new images your pair raises a KeyError"),
         (
-            lambda train: (lambda x: x.flatten(1), lambda z: z.view(-1, 1, 12, 12)),
+            lambda train: (lambda x: x.flatten(1), lambda z: z.view(len(z), *train.shape[1:])),
             "one number for each image",
         ),
+        (lambda train: memorizer(train[:6]), "Right for inputs with B = 6"),
         (
             lambda train: (
                 lambda x: x.flatten(1).mean(1, keepdim=True),
@@ -318,69 +323,51 @@ memory = Exercise(
 
 # -- 3: what is wrong with this one? ---------------------------------------------------------------
 
-PATIENTS = [  # training, test, out-of-distribution images: fraction unexplained
-    (0.02, 0.93, 1.10, "memorizes"),
-    (0.001, 0.61, 0.85, "memorizes"),
-    (0.10, 0.70, 1.30, "memorizes"),
-    (0.02, 0.03, 0.05, "copies"),
-    (0.0004, 0.0005, 0.001, "copies"),
-    (0.06, 0.06, 0.10, "copies"),
-    (0.82, 0.83, 1.02, "too narrow"),
-    (0.64, 0.66, 0.97, "too narrow"),
-    (0.93, 0.93, 0.99, "too narrow"),
-    (0.10, 0.12, 0.99, "learned"),
-    (0.05, 0.06, 1.60, "learned"),
-    (0.15, 0.18, 0.90, "learned"),
-]
 WHY = {
-    "memorizes": "It gives back what it was trained on and nothing else: compare `test` with `train`.",
+    "memorizes": "It gives back its training images and nothing else: compare `test` with `train`.",
     "copies": "Out-of-distribution images come back as well: it learned nothing about its data.",
     "too narrow": "Even on its own training images most of the variance is lost.",
     "learned": "New images of its kind come back, others do not: that is what you want.",
 }
+# (what it is, what was said): what to look at instead
+MIXED_UP = {
+    ("learned", "memorizes"): "`test` is nearly always a little above `train`: ask for a wide gap.",
+    ("copies", "memorizes"): "`test` is nearly always a little above `train`: ask for a wide gap.",
+    ("too narrow", "memorizes"): "A large test error alone is not memorizing: look at `train`.",
+}
 
 
-def _check_diagnosis(attempt):
-    said = [attempt(*patient[:3]) for patient in PATIENTS]
-    for word in said:
-        require(word in WHY, f"Answer with one of {', '.join(map(repr, WHY))}; you said {word!r}.")
-    missed = [
-        (patient, word) for patient, word in zip(PATIENTS, said, strict=True) if word != patient[3]
-    ]
-    if not missed:
-        return (
-            "Twelve of twelve. Three numbers tell four networks apart; the training error alone "
-            "tells none."
-        )
-    require(
-        not all(p[3] == "memorizes" and word == "learned" for p, word in missed),
-        "You trust the training error: those that memorize pass as learned. What do they do on "
-        "images they have not "
-        "seen?",
-    )
-    require(
-        not all(p[3] == "copies" and word == "learned" for p, word in missed),
-        "You never ask about out-of-distribution images, so those that copy pass as learned. They "
-        "are good at everything, and know "
-        "nothing.",
-    )
-    require(
-        not any(p[3] in ("learned", "copies") and word == "memorizes" for p, word in missed),
-        "You call a network a memorizer because `test` is a little larger than `train`. That is "
-        "always so: ask for a "
-        "wide gap.",
-    )
-    require(
-        not any(p[3] == "too narrow" and word == "memorizes" for p, word in missed),
-        "A large test error alone is not memorizing: look at `train`. Those that lose their "
-        "training images too have "
-        "memorized nothing.",
-    )
-    (train, test, ood, right), word = missed[0]
-    require(
-        False,
-        f"train = {train}, test = {test}, ood = {ood}: you say {word!r}, but it is {right!r}. "
-        f"{WHY[right]}",
+def _patient(kind, case):
+    """Fraction of variance unexplained of training, test and out-of-distribution images."""
+    number = case.number_between
+    if kind == "memorizes":
+        return number(0, 0.15), number(0.6, 1.2), number(0.85, 1.6)
+    if kind == "too narrow":
+        train = number(0.6, 0.95)
+        return train, train * number(1, 1.04), number(0.97, 1.1)
+    train = number(0.0004, 0.08) if kind == "copies" else number(0.02, 0.16)
+    ood = train * number(1.3, 2.5) if kind == "copies" else number(0.85, 1.6)
+    return train, train * number(1, 1.25), ood
+
+
+def _check_diagnosis(attempt, case):
+    for _ in range(10):
+        for kind in WHY:
+            numbers = [float(f"{number:.2g}") for number in _patient(kind, case)]
+            word = attempt(*numbers)
+            require(
+                isinstance(word, str) and word in WHY,
+                f"Answer with one of {', '.join(map(repr, WHY))}; you said {word!r}.",
+            )
+            train, test, ood = numbers
+            require(
+                word == kind,
+                f"train = {train}, test = {test}, ood = {ood}: you say {word!r}, but it is "
+                f"{kind!r}. {MIXED_UP.get((kind, word), WHY[kind])}",
+            )
+    return (
+        "Forty of forty. Three numbers tell four networks apart; the training error alone tells "
+        "none."
     )
 
 
@@ -443,78 +430,17 @@ diagnosis = Exercise(
         )
     ],
     wrong=[
-        (_diagnose_by_train, "trust the training error"),
-        (_diagnose_without_ood, "never ask about out-of-distribution"),
+        (_diagnose_by_train, "you say 'learned', but it is 'memorizes'. It gives back"),
+        (_diagnose_without_ood, "Out-of-distribution images come back as well"),
         (_diagnose_any_gap, "wide gap"),
         (_diagnose_by_test, "A large test error alone"),
         (lambda train, test, ood: "overfits", "Answer with one of"),
-        (lambda train, test, ood: "learned", "you say 'learned'"),
+        (lambda train, test, ood: "learned", "you say 'learned', but it is"),
     ],
 )
 
 
 # -- 4: a study of one's own -----------------------------------------------------------------------
-
-
-def _check_study(attempt):
-    said = attempt() if callable(attempt) else attempt
-    wanted = ["claim", "settings", "unexplained", "holds"]
-    require(
-        isinstance(said, dict) and set(wanted) <= set(said),
-        f"A study is a dict with {', '.join(wanted)}.",
-    )
-    require(
-        isinstance(said["claim"], str) and len(said["claim"].split()) >= 5,
-        "Say the claim in a full sentence.",
-    )
-    unexplained = [float(value) for value in said["unexplained"]]
-    require(
-        len(unexplained) == len(said["settings"]),
-        f"One value of 'unexplained' for each setting: {len(said['settings'])} are "
-        f"needed, {len(unexplained)} are there.",
-    )
-    require(
-        len(unexplained) >= 3,
-        f"{len(unexplained)} settings are too few: with two, any change looks like a law. Take "
-        "three or "
-        "more.",
-    )
-    require(
-        all(math.isfinite(value) and value >= 0 for value in unexplained),
-        "A fraction of variance is a finite number of at least 0; 'unexplained' has others.",
-    )
-    require(
-        max(unexplained) < 20,
-        f"'unexplained' has a value of {max(unexplained):.3g}: that is no fraction. Divide the "
-        "error by the error of "
-        "the mean.",
-    )
-    require(
-        len(set(unexplained)) > 1,
-        "All settings gave the very same number: were they really different?",
-    )
-    holds = said["holds"]
-    require(
-        callable(holds),
-        "'holds' is a function of the list `unexplained` that says whether your claim is true of "
-        "it.",
-    )
-    require(
-        bool(holds(unexplained)),
-        "Your own numbers do not bear the claim out. Say what they do say: that is a result too.",
-    )
-    others = [
-        unexplained[::-1],
-        [max(unexplained)] * len(unexplained),
-        [min(unexplained)] * len(unexplained),
-        [1.0] * len(unexplained),
-    ]
-    require(
-        not all(bool(holds(other)) for other in others),
-        "Your claim would be true of the reversed list, and of equal numbers, too. Claim something "
-        "that can fail.",
-    )
-    return f"A claim that could have failed, and did not: {said['claim']}"
 
 
 def study():
@@ -570,7 +496,7 @@ own_study = Exercise(
     "the data, the number of training images. Measure on unseen data the fraction of variance "
     "unexplained, and "
     "claim something that could have turned out false.",
-    _check_study,
+    check_of_study("unexplained", what="fraction of variance unexplained", least=0, most=20),
     [
         "Good questions: how does the best code size change with the noise on the data? How many "
         "images end the memorizing?",
@@ -589,16 +515,22 @@ own_study = Exercise(
                 unexplained[0] - unexplained[1] > unexplained[1] - unexplained[2] > 0
             ),
         ),
+        _made(  # nothing was found, and that is said
+            claim="The fraction of variance unexplained hardly changes",
+            unexplained=np.array([0.31, 0.30, 0.29], dtype=np.float32),
+            holds=lambda unexplained: max(unexplained) - min(unexplained) < 0.05,
+        ),
     ],
     wrong=[
-        (_made(holds=lambda unexplained: min(unexplained) >= 0), "can fail"),
-        (_made(holds=lambda unexplained: True), "can fail"),
-        (_made(settings=[2, 8], unexplained=[0.6, 0.1]), "too few"),
-        (_made(unexplained=[0.6, 0.3]), "One value of 'unexplained'"),
-        (_made(unexplained=[31.5, 14.7, 5.8]), "no fraction"),
-        (_made(holds=lambda unexplained: unexplained[0] < unexplained[-1]), "do not bear"),
-        (_made(unexplained=[0.5, 0.5, 0.5]), "very same number"),
-        (_made(claim="smaller"), "full sentence"),
-        ({"claim": "A larger code is better"}, "a dict with"),
+        (_made(holds=lambda unexplained: min(unexplained) >= 0), "cannot fail"),
+        (_made(holds=lambda unexplained: True), "cannot fail"),
+        (_made(holds=lambda unexplained: unexplained == [0.6, 0.28, 0.11]), "exactly these"),
+        (_made(settings=[2, 8], unexplained=[0.6, 0.1]), "at least three"),
+        (_made(unexplained=[0.6, 0.3]), "one fraction of variance unexplained per setting"),
+        (_made(unexplained=[31.5, 14.7, 5.8]), "above 20"),
+        (_made(holds=lambda unexplained: unexplained[0] < unexplained[-1]), "not true of what"),
+        (_made(unexplained=[0.5, 0.5, 0.5]), "same numbers over and over"),
+        (_made(claim="smaller"), "in a sentence"),
+        ({"claim": "A larger code is better"}, "A study is a dict"),
     ],
 )

@@ -3,64 +3,75 @@
 import math
 
 from aecourse import data
-from aecourse.exercises import Exercise, check_of_study, is_whole, require
+from aecourse.exercises import (
+    Exercise,
+    as_number,
+    as_tensor,
+    check_of_study,
+    close,
+    require,
+    require_close,
+)
 
+import numpy as np
 import torch
 
 # -- 1: PCA's error, before any picture is reconstructed -------------------------------------------
 
-VARIANCES = torch.tensor([9.0, 4.0, 2.0, 1.0, 0.5, 0.25, 0.25])
 
-
-def _check_smallest_code(attempt):
-    def right(budget):
-        return next(k for k in range(8) if float(VARIANCES[k:].sum()) <= budget)
-
-    budgets = (0.3, 0.25, 1.0, 4.0, 5.0, 8.5, 0.0, 17.0)
-    got = [attempt(VARIANCES, budget) for budget in budgets]
-    require(all(is_whole(k) for k in got), "Return one whole number, k.")
-    got, wanted = [int(k) for k in got], [right(budget) for budget in budgets]
-    case = next((i for i, pair in enumerate(zip(got, wanted)) if pair[0] != pair[1]), None)
-    if case is None:
-        return (
-            "PCA's error is what it threw away: you can read the code size off the variances, with "
-            "nothing trained."
-        )
-    kept = [int((VARIANCES.cumsum(0) < budget).sum()) + 1 for budget in budgets]
-    require(
-        got != kept,
-        "You compared the budget with the variance that is *kept*. The error is what is left: the "
-        "sum of the others.",
-    )
-    single = [int((VARIANCES > budget).sum()) for budget in budgets]
-    require(
-        got != single,
-        "You compared each variance alone with the budget. The error adds up over *all* "
-        "directions left out.",
-    )
-    require(
-        not all(k == w + 1 for k, w in zip(got, wanted) if w < 7),
-        "Off by one: you return one number more than it takes. Mind that `cumsum()[0]` belongs to "
-        "k = 1.",
-    )
-    require(
-        not all(k == w - 1 for k, w in zip(got, wanted) if w),
-        "Off by one: you return one number too few. `cumsum()[0]` is what is kept with k = 1, not "
-        "with k = 0.",
-    )
-    mean = [
-        next((k for k in range(7) if float(VARIANCES[k:].mean()) <= budget), 7)
-        for budget in budgets
+def _check_smallest_code(attempt, case):
+    unit = 2.0 ** case.whole(-7, 7) if case.number else 1.0  # sums of its multiples are exact
+    d = case.size("d", low=4)
+    variances = unit * case.wholes(1, 40, d).sort(descending=True).values.to(case.dtype)
+    left_out = [variances[k:].sum().item() for k in range(d + 1)]
+    budgets = [budget for edge in left_out for budget in (edge, edge + unit / 2)] + [
+        2 * sum(left_out)
     ]
-    require(
-        got != mean,
-        "You averaged over the directions left out; the course sums over features, so sum them.",
-    )
-    require(
-        False,
-        f"For the variances {VARIANCES.tolist()} and a budget of {budgets[case]}, k = "
-        f"{wanted[case]} is "
-        f"enough and fewer are not; you return {got[case]}.",
+    got = [as_number(attempt(variances.clone(), v), "one whole number, k") for v in budgets]
+    require(all(k.is_integer() for k in got), "Return one whole number, k.")
+    wanted = [next(k for k in range(d + 1) if left_out[k] <= budget) for budget in budgets]
+    kept = variances.cumsum(0)
+    mean = [*(float(variances[k:].mean()) for k in range(d)), 0.0]
+    pairs = list(zip(got, wanted))
+    mistakes = [
+        (
+            got == [int((kept < budget).sum()) + 1 for budget in budgets],
+            "You compared the budget with the variance that is *kept*. The error is what is left: "
+            "the sum of the others.",
+        ),
+        (
+            got == [int((variances > budget).sum()) for budget in budgets],
+            "You compared each variance alone with the budget. The error adds up over *all* "
+            "directions left out.",
+        ),
+        (
+            all(k == w + 1 for k, w in pairs if w < d),
+            "Off by one: you return one number more than it takes. Mind that `cumsum()[0]` belongs "
+            "to k = 1.",
+        ),
+        (
+            all(k == w - 1 for k, w in pairs if w),
+            "Off by one: you return one number too few. `cumsum()[0]` is what is kept with k = 1, "
+            "not with k = 0.",
+        ),
+        (
+            got == [next(k for k in range(d + 1) if mean[k] <= budget) for budget in budgets],
+            "You averaged over the directions left out; the course sums over features, so sum "
+            "them.",
+        ),
+    ]
+    for (k, right), budget in zip(pairs, budgets):
+        if k != right:
+            for made, diagnosis in mistakes:
+                require(not made, diagnosis)
+            require(
+                False,
+                f"For the variances {variances.tolist()} and a budget of {budget}, k = {right} is "
+                f"enough and fewer are not; you return {k:g}.",
+            )
+    return (
+        "PCA's error is what it threw away: you can read the code size off the variances, with "
+        "nothing trained."
     )
 
 
@@ -99,6 +110,8 @@ code_size = Exercise(
             "averaged over the directions",
         ),
         (lambda v, budget: v[v > budget], "one whole number"),
+        (lambda v, budget: next(k for k in range(99) if v[k:].sum() < budget + 1e-9), "is enough"),
+        (lambda v, budget: smallest_code(v, budget) + 0.5, "Return one whole number, k."),
     ],
 )
 
@@ -106,58 +119,64 @@ code_size = Exercise(
 # -- 2: PCA's axes, out of a linear autoencoder ----------------------------------------------------
 
 
-def _mixed_up(d=12, k=3, n=4000):
-    """PCA's axes (k, d) of data in a subspace, and a perfect autoencoder's decoder (d, k), codes (n, k)."""
-    x, _ = data.subspace(n, d, k, seed=3)
-    x = x - x.mean(0)
-    axes = torch.linalg.svd(x, full_matrices=False).Vh[:k]
-    mixed = torch.tensor([[2.0, 0.3, -0.5], [0.4, 0.5, 0.2], [-0.8, 0.6, 3.0]])
-    return axes, axes.T @ mixed, x @ axes.T @ torch.linalg.inv(mixed).T
-
-
-def _check_axes(attempt):
-    axes, decoder, z = _mixed_up()
-    got = attempt(decoder.clone(), z.clone())
-    require(
-        isinstance(got, torch.Tensor), f"Return a tensor of the axes, not {type(got).__name__}."
-    )
+def _check_axes(attempt, case):
+    n, d = case.size("n", 60, 90), case.size("d", low=5)
+    k = case.size("k", high=4)
+    directions = torch.linalg.qr(case.normal(d, d)).Q
+    mixed = directions[:k, :k] + 2 * torch.eye(k, dtype=case.dtype)  # of the decoder's columns
+    decoder = directions[:, :k] @ mixed
+    x = case.values(n, k) * torch.linspace(4, 1, k) + case.scale * 2  # the mean is not 0
+    z = x @ torch.linalg.inv(mixed).T
+    got = as_tensor(attempt(decoder.clone(), z.clone()), what="a tensor of the axes")
     require(
         got.shape != decoder.shape,
         "Return one axis per *row*, (k, d), as scikit-learn's `components_` has "
         "them: yours are columns.",
     )
     require(
-        got.shape == axes.shape,
-        f"Return k axes of d numbers each, (3, 12) here; yours have shape {tuple(got.shape)}.",
+        got.shape == (k, d),
+        f"Return k axes of d numbers each, ({k}, {d}) here; yours have shape {tuple(got.shape)}.",
     )
-    inside = got @ axes.T @ axes
+    require(not got.is_complex(), "Axes are real numbers: for a symmetric matrix take `eigh`.")
+    plane = directions[:, :k].double()
     require(
-        (inside - got).norm() < 1e-2 * got.norm(),
+        close(got @ plane @ plane.T, got, 1e-2),
         "Your axes leave the plane that the decoder draws in: start "
         "from its columns, or from reconstructions `z @ decoder.T`.",
     )
     lengths = got.norm(dim=1)
     require(
-        bool(((lengths - 1).abs() < 1e-2).all()),
+        close(lengths, torch.ones(k), 1e-2),
         f"Axes have length 1; yours have {[round(float(v), 2) for v in lengths]}.",
     )
     require(
-        (got @ got.T - torch.eye(3)).abs().max() < 1e-2,
+        close(got @ got.T, torch.eye(k), 1e-2),
         "Your axes are not at right angles. A column of the "
         "decoder divided by its length is one of many slanted "
         "axes of the plane; PCA's are orthogonal.",
     )
-    match = (got @ axes.T).abs()
-    require(
-        not (match.flip(0).diagonal() > 0.99).all(),
-        "The right axes in the wrong order: the largest variance "
-        "comes first (`torch.linalg.eigh` sorts upwards).",
-    )
-    require(
-        (match.diagonal() > 0.99).all(),
-        "An orthogonal basis of the right plane, but not PCA's. The decoder "
-        "alone cannot tell which way the *data* vary most: the codes have to "
-        "enter.",
+
+    def along(codes):  # the cosines of the angles to the axes of these points, up to their signs
+        points = codes.double() @ decoder.double().T
+        return (got @ torch.linalg.svd(points, full_matrices=False).Vh[:k].T).abs()
+
+    cosines, same = along(z - z.mean(0)), torch.eye(k)
+    require_close(
+        cosines,
+        same,
+        [
+            (
+                same.flip(0),
+                "The right axes in the wrong order: the largest variance comes first "
+                "(`torch.linalg.eigh` sorts upwards).",
+            )
+        ],
+        "These are the axes of points that were not centered. PCA looks at the deviation from the "
+        "mean: subtract it first."
+        if close(along(z), same, 1e-2)
+        else "An orthogonal basis of the right plane, but not PCA's. The decoder alone cannot tell "
+        "which way the *data* vary most: the codes have to enter.",
+        rtol=1e-2,
     )
     return (
         "So nothing was lost: training found the plane, and one small SVD turns its axes into "
@@ -192,9 +211,23 @@ axes = Exercise(
         "them matter.",
     ],
     pca_axes,
-    alternatives=[_axes_by_covariance],
+    alternatives=[
+        _axes_by_covariance,
+        lambda decoder, z: np.linalg.svd((z - z.mean(0)) @ decoder.T)[2][: z.shape[1]],
+        lambda decoder, z: list(-pca_axes(decoder.double(), z.double())),
+    ],
     wrong=[
-        (lambda decoder, z: (decoder / decoder.norm(dim=0)).T, "not at right angles"),
+        (
+            lambda decoder, z: torch.linalg.svd(z @ decoder.T).Vh[: z.shape[1]],
+            "were not centered",
+        ),
+        (
+            lambda decoder, z: torch.linalg.eig(decoder @ torch.cov(z.T) @ decoder.T)[1].T[
+                : z.shape[1]
+            ],
+            "take `eigh`",
+        ),
+        (lambda decoder, z: (decoder / decoder.norm(dim=0)).T, "at right angles"),
         (lambda decoder, z: decoder, "one axis per *row*"),
         (lambda decoder, z: decoder.T, "length 1"),
         (lambda decoder, z: torch.linalg.qr(decoder).Q.T, "the codes have to enter"),
@@ -203,7 +236,8 @@ axes = Exercise(
             "the codes have to enter",
         ),
         (lambda decoder, z: _axes_by_covariance(decoder, z).flip(0), "wrong order"),
-        (lambda decoder, z: torch.eye(3, 12), "leave the plane"),
+        (lambda decoder, z: torch.eye(*decoder.T.shape), "leave the plane"),
+        (lambda decoder, z: pca_axes(decoder, z)[:1], "Return k axes of d numbers"),
     ],
 )
 
@@ -211,47 +245,49 @@ axes = Exercise(
 # -- 3: is it linear? ------------------------------------------------------------------------------
 
 
-def _check_nonlinearity(attempt):
-    g = torch.Generator().manual_seed(0)
-    weight, shift = torch.randn(5, 3, generator=g), 4 + torch.randn(5, generator=g)
-    a, b = torch.randn(50, 3, generator=g), torch.randn(50, 3, generator=g)
-
-    def measured(decode):
-        return float(torch.as_tensor(attempt(decode, a, b)))
+def _check_nonlinearity(attempt, case):
+    pairs, k, shape = case.size("B"), case.size("k"), case.shape(1, "H", "W")
+    weight, shift = case.normal(k, *shape), case.values(*shape) + 3 * case.scale
+    a, b = case.normal(pairs, k), case.normal(pairs, k)
 
     def linear(z):
-        return z @ weight.T + shift
+        return case.scale * torch.tensordot(z, weight, 1) + shift
 
     def nonlinear(z):
-        return torch.relu(z @ weight.T) + shift
+        return case.scale * torch.tensordot(z, weight, 1).tanh() + shift
 
-    of_linear, of_nonlinear = measured(linear), measured(nonlinear)
-    middle = (nonlinear((a + b) / 2) - (nonlinear(a) + nonlinear(b)) / 2).pow(2).sum(1).mean()
+    def summed(differences):
+        return float(differences.pow(2).sum() / pairs)
+
+    def measured(decode):
+        return as_number(attempt(decode, a.clone(), b.clone()))
+
+    got = measured(linear)
+    require(math.isfinite(got), "Your measure is NaN or infinite.")
     require(
-        math.isfinite(of_linear) and math.isfinite(of_nonlinear), "Your measure is NaN or infinite."
+        not close(got, summed(linear(a + b) - linear(a) - linear(b))),
+        "`decode(a + b)` counts the shift once, `decode(a) + decode(b)` twice. Compare the picture "
+        "of the middle code with the middle of the two pictures.",
     )
     require(
-        of_linear < 1e-3,
-        f"For a decoder that is a matrix and a shift your measure gives {of_linear:.3g}, and it "
-        "should "
-        "give 0. Compare the picture of the middle code with the middle of the two pictures. "
-        "(`decode(a + b)` counts the shift once, `decode(a) + decode(b)` twice.)",
+        abs(got) <= 1e-6 * summed(linear(a)),
+        f"For a decoder that is a matrix and a shift your measure gives {got:.3g}, and it should "
+        "give 0. Compare the picture of the middle code with the middle of the two pictures.",
     )
-    require(
-        of_nonlinear > 1e-3,
-        f"For a decoder with a ReLU your measure gives {of_nonlinear:.3g}: positive and negative "
-        "differences must not cancel, so square them.",
-    )
-    require(
-        not math.isclose(of_nonlinear, float(middle) / 5, rel_tol=1e-3),
-        "You averaged over the features; the course sums over them.",
-    )
-    require(
-        math.isclose(of_nonlinear, float(middle), rel_tol=1e-3),
-        f"For a decoder with a ReLU the squared distance is "
-        f"{float(middle):.4g} per pair; yours is {of_nonlinear:.4g}. "
-        "Sum over features, mean over pairs, at the middle of "
-        "the two codes.",
+    gap = nonlinear((a + b) / 2) - (nonlinear(a) + nonlinear(b)) / 2
+    absolute, cancel = float(gap.abs().sum() / pairs), "Positive and negative differences cancel: "
+    require_close(
+        measured(nonlinear),
+        summed(gap),
+        [
+            (summed(gap) / gap[0].numel(), "You averaged over the features; the course sums."),
+            (summed(gap) * pairs, "You summed over the pairs as well: take the mean over them."),
+            (absolute, "That is the absolute difference: square it."),
+            (gap.sum() / pairs, cancel + "square them before you sum."),
+            (gap.mean(), cancel + "square them before you average."),
+            (summed(2 * gap), "The middle of two pictures is *half* of their sum."),
+        ],
+        rtol=1e-3,
     )
     return (
         "Zero for PCA and for the linear autoencoder, whatever they were trained on. Try it on "
@@ -262,6 +298,10 @@ def _check_nonlinearity(attempt):
 def measure_nonlinearity(decode, a, b):
     middle_of_pictures = (decode(a) + decode(b)) / 2
     return (decode((a + b) / 2) - middle_of_pictures).pow(2).flatten(1).sum(1).mean()
+
+
+def _gap(decode, a, b):
+    return decode((a + b) / 2) - (decode(a) + decode(b)) / 2
 
 
 nonlinearity = Exercise(
@@ -278,35 +318,33 @@ nonlinearity = Exercise(
     alternatives=[
         lambda decode, a, b: (
             ((decode(a.lerp(b, 0.5)) - decode(a).lerp(decode(b), 0.5)) ** 2).sum() / len(a)
-        )
+        ),
+        lambda decode, a, b: np.square(_gap(decode, a, b).numpy()).sum((1, 2, 3)).mean(),
+        lambda decode, a, b: sum(_gap(decode, p, q).norm() ** 2 for p, q in zip(a, b)) / len(a),
     ],
     wrong=[
         (
-            lambda decode, a, b: (
-                (decode(a + b) - decode(a) - decode(b)).pow(2).flatten(1).sum(1).mean()
-            ),
+            lambda decode, a, b: (decode(a + b) - decode(a) - decode(b)).pow(2).sum() / len(a),
             "counts the shift once",
         ),
-        (
-            lambda decode, a, b: (decode((a + b) / 2) - (decode(a) + decode(b)) / 2).pow(2).mean(),
-            "averaged over the features",
-        ),
+        (lambda decode, a, b: _gap(decode, a, b).pow(2).mean(), "averaged over the features"),
+        (lambda decode, a, b: _gap(decode, a, b).pow(2).sum(), "summed over the pairs"),
         (
             lambda decode, a, b: (decode(a) - decode(b)).pow(2).flatten(1).sum(1).mean(),
             "should give 0",
         ),
+        (lambda decode, a, b: _gap(decode, a, b).abs().sum() / len(a), "absolute difference"),
+        (lambda decode, a, b: _gap(decode, a, b).sum() / len(a), "before you sum"),
+        (lambda decode, a, b: _gap(decode, a, b).pow(2).sum() / 6, "Right for inputs with B = 6"),
         (
-            lambda decode, a, b: (
-                (decode((a + b) / 2) - (decode(a) + decode(b)) / 2).abs().flatten(1).sum(1).mean()
-            ),
-            "squared distance is",
+            lambda decode, a, b: decode(a).pow(2).flatten(1).sum(1),
+            "Return one number",
         ),
         (
-            lambda decode, a, b: (
-                (decode((a + b) / 2) - (decode(a) + decode(b)) / 2).sum(1).mean().clamp(max=0)
-            ),
-            "must not cancel",
+            lambda decode, a, b: (_gap(decode, a, b).pow(2).flatten(1).sum(1).sqrt()).mean(),
+            "is right",
         ),
+        (lambda decode, a, b: measure_nonlinearity(decode, a, b) * math.nan, "NaN or infinite"),
     ],
 )
 
@@ -393,10 +431,17 @@ own_study = Exercise(
             claim="the autoencoder gains more from data than PCA does",
             holds=lambda p, a: a[0] / a[-1] > p[0] / p[-1],
         ),
+        _made(  # nothing was found, and that is said
+            claim="the two differ by less than ten percent everywhere",
+            autoencoder=[23.1, 16.4, 15.2],
+            holds=lambda p, a: all(abs(u - v) < 0.1 * u for u, v in zip(p, a)),
+        ),
     ],
     wrong=[
         (_made(holds=lambda pca, autoencoder: True), "cannot fail"),
         (_made(holds=lambda pca, autoencoder: min(pca) >= 0), "cannot fail"),
+        (_made(holds=lambda pca, autoencoder: pca[0] == 24.0), "exactly these numbers"),
+        (_made(holds=lambda pca, autoencoder: pca[0] > pca[-1]), "depend on the second list"),
         (_made(settings=[50, 5000], pca=[24.0, 15.0], autoencoder=[40.0, 9.0]), "at least three"),
         (
             _made(holds=lambda pca, autoencoder: pca[0] > autoencoder[0]),

@@ -2,7 +2,16 @@
 
 import math
 
-from aecourse.exercises import Exercise, check_of_study, require
+from aecourse.exercises import (
+    Exercise,
+    as_tensor,
+    check_of_study,
+    close,
+    needs_gradient,
+    require,
+    require_close,
+)
+from aecourse.exercises.inputs import Stub
 
 import torch
 from torch import nn
@@ -10,41 +19,42 @@ from torch import nn
 # -- 1: a noise of one's own -----------------------------------------------------------------------
 
 
-def _check_occlude(attempt):
-    torch.manual_seed(0)
-    x = 0.2 + 0.8 * torch.rand(400, 1, 12, 10)
+def _check_occlude(attempt, case):
+    size = (4, 3, 5, 2)[case.number % 4]
+    height, width = case.size("H", size + 3, size + 8), case.size("W", size + 3, size + 8)
+    x = 0.2 + 0.8 * case.pixels(400 + case.whole(0, 9), 1, height, width)
     given = x.clone()
-    got = attempt(x, 4)
-    require(
-        isinstance(got, torch.Tensor) and got.shape == x.shape,
-        f"Return a tensor of the shape given, {tuple(x.shape)}.",
-    )
+    got = as_tensor(attempt(x, size), x.shape)
     require(
         torch.equal(x, given),
         "You changed the tensor that you were given: the clean picture, which is the "
         "target, is spoiled too. Work on a copy (`x.clone()`), or multiply by a mask.",
     )
-    black = (got == 0)[:, 0]
+    changed, black = ((got - x).abs() > 1e-6)[:, 0], (got == 0)[:, 0]
+    require(bool(changed.any()), "Nothing is covered: no pixel has changed.")
+    counts = changed.flatten(1).sum(1)
     require(
-        torch.equal(got[:, 0][~black], x[:, 0][~black]),
-        "Pixels outside the square changed their value. Only the "
-        "square is covered; the rest stays as it was.",
+        not bool((counts == size**2).all()) or bool(black.any()),
+        f"{size**2} pixels of each picture changed, and none of them is black: black is 0.",
     )
-    counts = black.flatten(1).sum(1)
-    require(bool(counts.any()), "Nothing is covered: no pixel is 0.")
+    require(
+        torch.equal(changed, black),
+        "Pixels outside the square changed their value. Only the square is covered, with 0; the "
+        "rest stays as it was.",
+    )
     rows, columns = black.any(2), black.any(1)
     tall, wide = rows.sum(1), columns.sum(1)
+    solid = counts == tall * wide
     require(
-        not bool((counts < 16).any() and (counts <= 16).all() and (counts == tall * wide).all()),
-        "Some squares are cut off at the edge, or one pixel too small: all 16 pixels of a square "
-        "of size 4 have "
-        "to lie inside the picture.",
+        not bool((counts < size**2).any() and (counts <= size**2).all() and solid.all()),
+        f"Some squares are cut off at the edge, or too small: all {size**2} pixels of a square of "
+        f"size {size} have to lie inside the picture.",
     )
     require(
-        bool((counts == 16).all() and (tall == 4).all() and (wide == 4).all()),
-        "With size 4 a square of 4 x 4 "
-        f"should be black in each picture; in yours {int(counts.min())} to {int(counts.max())} "
-        "pixels are.",
+        bool((counts == size**2).all() and (tall == size).all() and (wide == size).all()),
+        f"With size {size} a square of {size} x {size} should be black in each picture; in yours "
+        f"{int(counts.min())} to {int(counts.max())} pixels are, in up to {int(tall.max())} rows "
+        f"and {int(wide.max())} columns.",
     )
     top, left = rows.float().argmax(1), columns.float().argmax(1)
     places = set(zip(top.tolist(), left.tolist()))
@@ -55,27 +65,30 @@ def _check_occlude(attempt):
         len(set(top.tolist())) > 1 and len(set(left.tolist())) > 1,
         "The square moves in one direction only.",
     )
+    down, right = height - size, width - size
+    possible = (down + 1) * (right + 1)
     require(
-        len(places) > 7 or not all(a == b for a, b in places),
-        "The square moves on the diagonal only: draw row and column apart.",
+        len(places) > possible / 2,
+        f"Of {possible} places only {len(places)} occur: row and column of the square depend on "
+        "each other. Draw them apart.",
     )
     require(
-        int(top.max()) == 8 and int(left.max()) == 6 and int(top.min()) == int(left.min()) == 0,
-        "Some places are never covered. In a picture of 12 x 10 the first row of the square runs "
-        "from 0 to 8 and "
-        f"its first column from 0 to 6; yours from {int(top.min())} to {int(top.max())} and from "
-        f"{int(left.min())} to {int(left.max())}. (`torch.randint(high)` stops before `high`.)",
+        int(top.max()) == down and int(left.max()) == right and int(top.min() + left.min()) == 0,
+        f"Some places are never covered. In a picture of {height} x {width} the first row of the "
+        f"square runs from 0 to {down} and its first column from 0 to {right}; yours from "
+        f"{int(top.min())} to {int(top.max())} and from {int(left.min())} to {int(left.max())}. "
+        "(`torch.randint(high)` stops before `high`.)",
     )
-    again = attempt(x, 4)
     require(
-        not torch.equal(again, got),
+        not close(attempt(x, size), got),
         "The same places at every call. The noise has to be drawn anew, or the "
         "network learns it by heart.",
     )
+    alone = as_tensor(attempt(x[:1], size), x[:1].shape)
+    require(int((alone == 0).sum()) == size**2, "A batch of one picture gets no square like these.")
     return (
         "A noise that no filter can undo: what was under the square has to be known. Try it with "
-        "`train_denoiser(lambda x: "
-        "my_occlude(x, 10))`."
+        "`train_denoiser(lambda x: my_occlude(x, 10))`."
     )
 
 
@@ -84,9 +97,8 @@ def occlude(x, size):
     top = torch.randint(height - size + 1, (batch, 1, 1, 1))
     left = torch.randint(width - size + 1, (batch, 1, 1, 1))
     row, column = torch.arange(height).view(-1, 1), torch.arange(width)
-    covered = (
-        (row >= top) & (row < top + size) & (column >= left) & (column < left + size)
-    )  # (B, 1, H, W)
+    covered = (row >= top) & (row < top + size)  # (B, 1, H, 1)
+    covered = covered & (column >= left) & (column < left + size)  # (B, 1, H, W)
     return x * ~covered
 
 
@@ -133,16 +145,24 @@ occlusion = Exercise(
         "copy.",
     ],
     occlude,
-    alternatives=[_occlude_by_loop],
+    alternatives=[
+        _occlude_by_loop,
+        lambda x, size: occlude(x, size).numpy(),
+        lambda x, size: occlude(x.double(), size),
+    ],
     wrong=[
         (_occlude_in_place, "the tensor that you were given"),
         (lambda x, size: _occlude_by_loop(x, size, one=True), "at the same place"),
         (lambda x, size: _occlude_by_loop(x, size, stop=0), "never covered"),
-        (lambda x, size: _occlude_by_loop(x, size, diagonal=True), "on the diagonal"),
+        (lambda x, size: _occlude_by_loop(x, size, diagonal=True), "depend on each other"),
         (_occlude_over_the_edge, "cut off at the edge"),
         (_occlude_rescaled, "outside the square"),
+        (lambda x, size: x + 0.5 * (occlude(x, size) == 0), "none of them is black"),
+        (lambda x, size: occlude(x, size) * (x[:1] > 0.21), "square of 4 x 4"),
         (lambda x, size: x * (torch.rand_like(x) >= 0.1), "square of 4 x 4"),
         (lambda x, size: x.clone(), "Nothing is covered"),
+        (lambda x, size: occlude(x, size // 2 * 2), "Right for"),  # even sizes only
+        (lambda x, size: occlude(x, 4), "Right for"),
     ],
 )
 
@@ -150,23 +170,11 @@ occlusion = Exercise(
 # -- 2: the denoising loss by hand -----------------------------------------------------------------
 
 
-class _Probe(nn.Module):
-    """A model that remembers what it was given, and answers with a constant or with its input."""
-
-    def __init__(self, answer=None):
-        super().__init__()
-        self.scale, self.answer, self.seen = nn.Parameter(torch.ones(())), answer, []
-
-    def forward(self, x):
-        self.seen.append(x.detach().clone())
-        return self.scale * (x if self.answer is None else torch.full_like(x, self.answer))
-
-
-def _check_denoising(attempt):
-    torch.manual_seed(0)
-    x = 0.2 + 0.8 * torch.rand(200, 1, 6, 6)
-    given, probe = x.clone(), _Probe(answer=0.3)
-    loss = attempt(probe, x)
+def _check_denoising(attempt, case):
+    picture = (1, case.size("H", 4, 9), case.size("W", 4, 9))
+    x = 0.2 + 0.8 * case.pixels(300 + case.whole(0, 9), *picture)
+    given, model = x.clone(), Stub(dtype=x.dtype)
+    loss = attempt(model, x)
     require(
         isinstance(loss, torch.Tensor) and loss.ndim == 0,
         "Return one number, as a tensor, so that it has a gradient.",
@@ -174,70 +182,85 @@ def _check_denoising(attempt):
     require(
         torch.equal(x, given), "You changed the clean pictures. They are the target: spoil a copy."
     )
-    require(len(probe.seen) > 0, "The model was never called.")
-    seen = probe.seen[0]
+    require(len(model.seen) > 0, "The model was never called.")
+    shapes = {tuple(seen.shape[1:]) for seen in model.seen}
     require(
-        seen.shape == x.shape,
-        f"The model got pictures of shape {tuple(seen.shape)}, not {tuple(x.shape)}.",
+        shapes == {picture} and sum(map(len, model.seen)) == len(x),
+        f"The model got tensors of shape {[tuple(seen.shape) for seen in model.seen[:3]]}, not "
+        f"each picture of {tuple(x.shape)} once.",
     )
+    seen = torch.cat(model.seen).to(x)
     require(
         not torch.equal(seen, x),
         "The model got the clean pictures: there is no noise in front of it, so it can copy.",
     )
     alive = seen != 0
     require(
-        not torch.allclose(seen[alive], 2 * x[alive]),
+        not close(seen[alive], 2 * x[alive]),
         "The pixels that survive are twice as bright: that is "
         "dropout. In masking noise they keep their value.",
     )
     require(
-        torch.equal(seen[alive], x[alive]),
+        close(seen[alive], x[alive]),
         "The pixels that survive have to keep their value; yours changed.",
     )
-    rows = alive.flatten(1).float()
     require(
-        rows.mean(1).std() < 0.2,
+        not torch.equal(alive, alive[:, :, :1, :1].expand_as(x)),
         "Whole pictures were erased: draw one number per pixel, with the shape of `x`.",
     )
     require(
-        rows.mean(0).std() < 0.2,
+        not torch.equal(alive, alive[:1].expand_as(x)),
         "The same pixels were erased in all pictures: draw for each picture, with the "
         "shape of `x`.",
     )
-    erased = 1 - alive.float().mean().item()
+    lines = alive[:, :, :1].expand_as(x), alive[..., :1].expand_as(x)
+    require(
+        not any(torch.equal(alive, line) for line in lines),
+        "Whole rows or columns were erased: draw one number per pixel, with the shape of `x`.",
+    )
+    erased = 1 - alive.double().mean().item()
     require(
         0.46 < erased < 0.54,
         f"Each pixel is erased with probability 0.5; yours are in {100 * erased:.0f} % of "
         "the cases.",
     )
-    wanted = (0.3 - x).pow(2).sum() / len(x)
-    require(
-        not torch.isclose(loss, (0.3 - seen).pow(2).sum() / len(x)),
-        "Your target is the noisy picture, so the "
-        "network learns to copy the noise. The target is the clean `x`.",
-    )
-    require(
-        not torch.isclose(loss, wanted / 36, rtol=1e-3),
-        "You averaged over the pixels. The course sums over the "
-        "pixels and averages over the pictures.",
-    )
-    require(
-        not torch.isclose(loss, wanted * len(x), rtol=1e-3),
-        "You summed over the pictures as well: divide by their number.",
-    )
-    require(
-        torch.isclose(loss, wanted, rtol=1e-3),
+    x_hat = model(seen)
+    wanted = (x_hat - x).pow(2).sum() / len(x)
+    require_close(
+        loss,
+        wanted,
+        [
+            (
+                (x_hat - seen).pow(2).sum() / len(x),
+                "Your target is the noisy picture, so the network learns to copy the noise. The "
+                "target is the clean `x`.",
+            ),
+            (
+                wanted / x[0].numel(),
+                "You averaged over the pixels. The course sums over the pixels and averages over "
+                "the pictures.",
+            ),
+            (
+                wanted * len(x),
+                "You summed over the pictures as well: divide by their number.",
+            ),
+            (
+                (x_hat - x).abs().sum() / len(x),
+                "That is the absolute error. Square the differences.",
+            ),
+        ],
         f"The squared error would be {wanted.item():.4g} here; yours is {loss.item():.4g}.",
     )
-    attempt(probe, x)
+    gradients = needs_gradient(loss, model)
     require(
-        not torch.equal(probe.seen[-1], seen),
-        "The same noise at every call. The network would learn it by heart: draw it anew.",
+        all(map(close, gradients, needs_gradient(wanted, model))),
+        "The number is right, but its gradient is not: no part of it may be detached.",
     )
+    model.seen.clear()
+    attempt(model, x)
     require(
-        loss.requires_grad,
-        "The loss has no gradient: keep it a tensor, with no `.item()`, `.detach()` or "
-        "`no_grad()`.",
+        not close(torch.cat(model.seen), seen),
+        "The same noise at every call. The network would learn it by heart: draw it anew.",
     )
     return "That is all of it. `train_model(my_denoising)` trains on it."
 
@@ -274,6 +297,11 @@ def _same_noise(model, x):
     return (model(x * mask) - x).pow(2).sum() / len(x)
 
 
+def _half_detached(model, x):
+    x_hat = model(_mask(x))
+    return ((x_hat.detach() - x) * (x_hat - x)).sum() / len(x)
+
+
 denoising = Exercise(
     "Write a denoising loss by hand: masking noise of probability 0.5, drawn anew at each call, "
     "and the squared error "
@@ -289,6 +317,8 @@ denoising = Exercise(
     alternatives=[
         _with_functions,
         lambda model, x: (model(_mask(x)) - x).square().flatten(1).sum(1).mean(),
+        lambda model, x: (model(_mask(x)).double() - x.double()).pow(2).sum() / len(x),
+        lambda model, x: sum((model(_mask(one)) - one).pow(2).sum() for one in x.split(1)) / len(x),
     ],
     wrong=[
         (_noisy_target, "target is the noisy picture"),
@@ -303,7 +333,15 @@ denoising = Exercise(
         (lambda model, x: (_mask(model(x)) - x).pow(2).sum() / len(x), "no noise in front"),
         (_mask_pictures, "one number per pixel"),
         (_mask_places, "for each picture"),
+        (lambda model, x: (model(_mask(x)) - x).abs().sum() / len(x), "absolute error"),
         (lambda model, x: (model(_mask(x)) - x).pow(2).sum().item() / len(x), "as a tensor"),
+        (lambda model, x: masked_loss(model, x).detach(), "No gradient"),
+        (_half_detached, "its gradient is not"),
+        (lambda model, x: masked_loss(model, x) * x[0].numel() / 784, "The squared error would be"),
+        (
+            lambda model, x: (model(x * (torch.rand_like(x[:, :, :1]) < 0.5)) - x).sum(),
+            "Whole rows",
+        ),
     ],
 )
 
@@ -311,41 +349,54 @@ denoising = Exercise(
 # -- 3: a denoiser as a thermometer ----------------------------------------------------------------
 
 
-def _check_noise_level(attempt):
-    torch.manual_seed(0)
-    sigma = torch.linspace(0.05, 0.6, 12)
-    clean = torch.rand(12, 1, 28, 28)
-    y = clean + sigma.view(-1, 1, 1, 1) * torch.randn(12, 1, 28, 28)
-    got = attempt(lambda noisy: clean, y)
-    require(isinstance(got, torch.Tensor), f"Return a tensor, not {type(got).__name__}.")
-    require(
-        got.shape == (12,),
-        f"One number per picture: shape (12,) here; yours is {tuple(got.shape)}.",
-    )
+def _check_noise_level(attempt, case):
+    picture = [(1, 28, 28), (2000,), (3, 20, 20), (2, 700)][case.number % 4]
+    count = 12 if case.number == 0 else case.size("B")
+    clean = case.scale * case.pixels(count, *picture)
+    sigma = case.scale * torch.linspace(0.05, 0.6, count).view(-1, *[1] * len(picture))
+    y = clean + sigma * case.normal(count, *picture)
 
-    def close(other, share=0.12):
-        return bool(((got - other).abs() < share * other).all())
+    def denoise(noisy):  # perfect: the clean picture that is nearest
+        rows = noisy.detach().reshape(-1, clean[0].numel()).to(clean)
+        return clean[torch.cdist(rows, clean.flatten(1)).argmin(1)].reshape(noisy.shape)
 
-    require(
-        not close(sigma**2, 0.25),
-        "That is the variance. The standard deviation is its square root.",
+    shown = attempt(denoise, y.clone())
+    got = as_tensor(shown, (count,), "one number per picture, a tensor")
+    noise = (y - clean).double().flatten(1)
+    right = noise.pow(2).mean(1).sqrt()
+
+    def near(other):  # a good estimate of another kind differs a little
+        return bool(((got - other).abs() <= 0.12 * other.abs()).all())
+
+    for mistake, diagnosis in (
+        (right**2, "That is the variance. The standard deviation is its square root."),
+        (
+            right * math.sqrt(2 / math.pi),
+            "The mean *absolute* value of Gaussian noise is 0.8 sigma. Square, average, and take "
+            "the root.",
+        ),
+        (
+            right * math.sqrt(noise.shape[1]),
+            "You summed over the pixels. Here an average is wanted.",
+        ),
+        (
+            clean.double().flatten(1).std(dim=1),
+            "You measured how much the picture varies. Measure what the denoiser took away.",
+        ),
+        (
+            noise.mean(1),
+            "You averaged the noise itself, and its two signs cancel: square before you average.",
+        ),
+        (noise.mean(1).abs(), "The two signs of the noise cancel: square before you average."),
+    ):
+        require(near(right) or not near(mistake), diagnosis)
+    first, last = (
+        f"{float(values[0]):.3g}, ..., {float(values[-1]):.3g}" for values in (right, got)
     )
     require(
-        not close(sigma * math.sqrt(2 / math.pi)),
-        "The mean *absolute* value of Gaussian noise is 0.8 sigma. "
-        "Square, average, and take the root.",
-    )
-    require(not close(sigma * 28), "You summed over the pixels. Here an average is wanted.")
-    require(
-        not close(clean.flatten(1).std(dim=1)),
-        "You measured how much the picture varies. Measure what the denoiser took away.",
-    )
-    require(not got.abs().max() < 0.1, "Noise averages out to zero: square before you average.")
-    require(
-        close(sigma),
-        f"Pictures with sigma {sigma[0]:.2f}, {sigma[5]:.2f} and {sigma[11]:.2f} get {got[0]:.2f}, "
-        f"{got[5]:.2f} and {got[11]:.2f}. What is left when you take the clean picture from the "
-        "noisy one?",
+        near(right),
+        f"Pictures with sigma {first} get {last}. What is left when you take the clean picture "
+        "from the noisy one?",
     )
     return (
         "The residual of a good denoiser is the noise itself: whoever can denoise blindly knows "
@@ -372,13 +423,21 @@ noise_level = Exercise(
     alternatives=[
         lambda D, y: (y - D(y)).flatten(1).std(dim=1),
         lambda D, y: torch.stack([n.std() for n in y - D(y)]),
+        lambda D, y: [float((one - D(one)).double().std()) for one in y.split(1)],
+        lambda D, y: (y - D(y)).flatten(1).double().numpy().std(axis=1),
+        lambda D, y: (y - D(y)).abs().flatten(1).mean(1) * math.sqrt(math.pi / 2),
+        lambda D, y: (y - D(y)).abs().flatten(1).median(1).values / 0.6745,
     ],
     wrong=[
         (lambda D, y: (y - D(y)).flatten(1).var(dim=1), "the variance"),
         (lambda D, y: (y - D(y)).abs().flatten(1).mean(1), "absolute"),
         (lambda D, y: (y - D(y)).flatten(1).norm(dim=1), "summed over the pixels"),
-        (lambda D, y: (y - D(y)).flatten(1).mean(1), "averages out"),
-        (lambda D, y: (y - D(y)).std(), "One number per picture"),
+        (lambda D, y: (y - D(y)).flatten(1).mean(1), "two signs cancel"),
+        (lambda D, y: (y - D(y)).flatten(1).mean(1).abs(), "two signs of the noise cancel"),
+        (lambda D, y: (y - D(y)).std(), "one number per picture"),
+        (lambda D, y: (y - D(y)).std().expand(len(y)), "Pictures with sigma"),
+        (lambda D, y: (y - D(y)).pow(2).flatten(1).sum(1).div(784).sqrt(), "Right for"),
+        (lambda D, y: sigma_of(D, y).clamp(max=1), "Right for"),
         (lambda D, y: D(y).flatten(1).std(dim=1), "how much the picture varies"),
         (lambda D, y: y.pow(2).flatten(1).mean(1).sqrt(), "get "),
     ],
@@ -441,8 +500,8 @@ own_study = Exercise(
         "number of dB per setting, "
         "and 'holds' a function of these two lists that is True when the claim is.",
         "`lambda baseline, denoiser: denoiser[0] < baseline[0] and denoiser[-1] > baseline[-1]` "
-        "says: the baseline wins "
-        "first and loses last.",
+        "says: the baseline wins first and loses last. `max(abs(b - d) for b, d in zip(baseline, "
+        "denoiser)) < 0.5` says: they differ by less than half a dB.",
     ],
     study,
     alternatives=[
@@ -451,10 +510,18 @@ own_study = Exercise(
             claim="the denoiser loses less from weak to strong noise",
             holds=lambda b, d: d[0] - d[-1] < b[0] - b[-1],
         ),
+        _made(
+            claim="the two differ by less than half a dB at every strength",
+            denoiser=[26.2, 19.8, 17.3],
+            holds=lambda b, d: max(abs(x - y) for x, y in zip(b, d)) < 0.5,
+        ),
+        _made(baseline=torch.tensor([26.0, 20.0, 17.0]), settings=(0.1, 0.3, 0.5)),
     ],
     wrong=[
         (_made(holds=lambda b, d: True), "cannot fail"),
         (_made(holds=lambda b, d: max(d) > 0), "cannot fail"),
+        (_made(holds=lambda b, d: d[0] < 25.5), "does not depend on the first list"),
+        (_made(holds=lambda b, d: b[0] == 26.0 and d[0] < b[0]), "exactly these numbers"),
         (
             _made(settings=[0.1, 0.5], baseline=[26.0, 17.0], denoiser=[25.0, 19.5]),
             "at least three",

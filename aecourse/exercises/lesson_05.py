@@ -1,7 +1,9 @@
 """Exercises of lesson 05, Which transactions look like no other?"""
 
+import math
+
 from aecourse import metrics
-from aecourse.exercises import Exercise, require
+from aecourse.exercises import Exercise, as_number, as_tensor, require, require_close
 
 import numpy as np
 import torch
@@ -9,48 +11,57 @@ import torch
 # -- 1: the score of a row -------------------------------------------------------------------------
 
 
-def _check_score(attempt):
-    g = torch.Generator().manual_seed(0)
-    x, noise = torch.randn(50, 4, generator=g), torch.randn(50, 4, generator=g)
-    x_hat, normal_error = (
-        x + noise,
-        torch.rand(1000, 4, generator=g) * torch.tensor([1.0, 10.0, 0.1, 3.0]),
-    )
-    squared, got = noise**2, torch.as_tensor(attempt(x_hat, x, normal_error))
+def _check_score(attempt, case):
+    x, noise, m = case.values("B", "d"), case.values("B", "d"), case.size("m", 300, 600)
+    sloppy = torch.logspace(0, 2, case.size("d"))  # the features' errors differ a lot
+    normal_error = (case.values(m, "d") ** 2 * sloppy).to(case.dtype)
+    squared = noise**2 * sloppy.to(case.dtype)
+    got = as_tensor(attempt(x + squared.sqrt(), x.clone(), normal_error.clone()), what="scores")
     require(
-        got.shape != (50, 4),
+        got.shape != x.shape,
         "You return one number per feature. The analyst needs one per transaction: sum over the "
         "features.",
     )
-    require(
-        got.shape == (50,),
-        f"Return one score per transaction, shape (50,) here; yours has {tuple(got.shape)}.",
-    )
-    require(
-        not torch.allclose(got, squared.sum(1), rtol=1e-4),
-        "Every feature still counts in the same unit. Divide each one's "
-        "squared error by its own scale first.",
-    )
-    require(
-        not torch.allclose(got, (squared / normal_error.mean(0)).sum(1), rtol=1e-3),
-        "Your scale is the usual error, the mean. "
-        "Asked for is the error that one normal row in a hundred exceeds.",
-    )
-    require(
-        not torch.allclose(got, (squared / normal_error.quantile(0.99)).sum(1), rtol=1e-3),
-        "One scale for all features cannot "
-        "tell a sloppy feature from an exact one: take the quantile along dim=0.",
-    )
-    require(
-        not torch.allclose(got, (squared / squared.quantile(0.99, dim=0)).sum(1), rtol=1e-3),
-        "Your scale is taken from the rows "
-        "that are being judged. It has to come from `normal_error`, or frauds stretch it.",
-    )
-    right = (squared / normal_error.quantile(0.99, dim=0)).sum(1)
-    require(
-        torch.allclose(got.float(), right, rtol=2e-2),
-        f"The first row should score {right[0]:.3f}; yours says {got[0]:.3f}.",
-    )
+    got = as_tensor(got, (len(x),), "one score per transaction, a tensor")
+
+    def scored(scale):
+        return (squared / scale).sum(1)
+
+    def of_quantile(q, interpolation="linear"):
+        return scored(normal_error.quantile(q, dim=0, interpolation=interpolation))
+
+    low, high = (of_quantile(0.99, side) for side in ("higher", "lower"))  # of any interpolation
+    if not bool(((got >= low * 0.999) & (got <= high * 1.001)).all()):
+        right = of_quantile(0.99)
+        require_close(
+            got,
+            right,
+            [
+                (
+                    squared.sum(1),
+                    "Every feature still counts in the same unit. Divide each one's squared error "
+                    "by its own scale first.",
+                ),
+                (
+                    scored(normal_error.mean(0)),
+                    "Your scale is the usual error, the mean. Asked for is the error that one "
+                    "normal row in a hundred exceeds.",
+                ),
+                (
+                    scored(normal_error.quantile(0.99)),
+                    "One scale for all features cannot tell a sloppy feature from an exact one: "
+                    "take the quantile along dim=0.",
+                ),
+                (
+                    scored(squared.quantile(0.99, dim=0)),
+                    "Your scale is taken from the rows that are being judged. It has to come from "
+                    "`normal_error`, or frauds stretch it.",
+                ),
+                (right / x.shape[1], "You averaged over the features: sum over them."),
+            ],
+            f"The first row should score {right[0]:.3f}; yours says {got[0]:.3f}.",
+            rtol=1e-3,
+        )
     return (
         "One error as large as a normal row in a hundred makes it counts 1, whatever the feature."
     )
@@ -72,11 +83,11 @@ score = Exercise(
     ],
     scaled_score,
     alternatives=[
-        lambda x_hat, x, normal_error: torch.tensor(
-            (((x_hat - x) ** 2).numpy() / np.quantile(normal_error.numpy(), 0.99, axis=0)).sum(
-                axis=1
-            )
-        )
+        lambda x_hat, x, e: (
+            np.square((x_hat - x).numpy()) / np.quantile(e.numpy(), 0.99, axis=0)
+        ).sum(axis=1),
+        lambda x_hat, x, e: [((a - b) ** 2 / e.quantile(0.99, 0)).sum() for a, b in zip(x_hat, x)],
+        lambda x_hat, x, e: (x_hat - x) ** 2 @ (1 / e.sort(0).values[int(0.99 * len(e))]),
     ],
     wrong=[
         (lambda x_hat, x, e: ((x_hat - x) ** 2).sum(1), "same unit"),
@@ -89,6 +100,11 @@ score = Exercise(
             ),
             "being judged",
         ),
+        (lambda x_hat, x, e: ((x_hat - x) ** 2 / e.amax(0)).sum(1), "should score"),
+        (lambda x_hat, x, e: ((x_hat - x) ** 2 / e.quantile(0.999, 0)).sum(1), "should score"),
+        (lambda x_hat, x, e: ((x_hat - x) ** 2 / e.quantile(0.98, 0)).sum(1), "should score"),
+        (lambda x_hat, x, e: ((x_hat - x) ** 2 / e.quantile(0.99, 0)).mean(1), "You averaged"),
+        (lambda x_hat, x, e: scaled_score(x_hat, x, e + 0.01), "Right for inputs with B = 6"),
     ],
 )
 
@@ -96,32 +112,43 @@ score = Exercise(
 # -- 2: from a share of false alarms to precision --------------------------------------------------
 
 
-def _check_precision(attempt):
-    cases = [(0.9, 0.05, 0.0017), (0.9, 0.05, 0.5), (0.5, 0.001, 0.005), (1.0, 0.01, 0.01)]
-    right = [t * b / (t * b + f * (1 - b)) for t, f, b in cases]
-    got = [float(attempt(*case)) for case in cases]
-    require(
-        not np.allclose(got, [t for t, _, _ in cases]),
-        "That is the recall: the share of frauds that are caught. Asked for is the "
-        "share of alerts that are frauds.",
-    )
-    require(
-        not np.allclose(got, [1 - f for _, f, _ in cases]),
-        "That is the specificity, which knows nothing of how rare fraud is. "
-        "Count the alerts of both kinds.",
-    )
-    require(
-        not np.allclose(got, [t / (t + f) for t, f, _ in cases]),
-        "You left out the base rate: this holds only where half of all "
-        "transactions are fraud. Weigh each rate by how many there are of its kind.",
-    )
-    require(
-        all(0 <= v <= 1 for v in got), f"A share lies between 0 and 1; yours gives {max(got):.4g}."
-    )
-    require(
-        np.allclose(got, right, rtol=1e-3),
-        f"For recall 0.9, false alarms 0.05 and base rate 0.0017 it should be {right[0]:.4f}; "
-        f"yours says {got[0]:.4f}.",
+def _check_precision(attempt, case):
+    number = case.number_between
+    rates = [(0.9, 0.05, 0.0017)] * (case.number == 0)  # the vendor's
+    rates += [(number(0.05, 1), 10 ** number(-4, -0.3), 10 ** number(-4, -0.1)) for _ in range(5)]
+    rates.append((number(0.05, 1), 0.0, 0.3))
+    got = [as_number(attempt(*each)) for each in rates]
+    right = [t * b / (t * b + f * (1 - b)) for t, f, b in rates]
+
+    def relative(values):  # small precisions count as much as large ones
+        return torch.tensor(values, dtype=torch.float64) / torch.tensor(right, dtype=torch.float64)
+
+    wrong = next((i for i, share in enumerate(got) if not 0 <= share <= 1 + 1e-6), 0)
+    recall, false_alarms, base_rate = rates[wrong]
+    require_close(
+        relative(got),
+        torch.ones(len(rates)),
+        [
+            (
+                relative([t for t, _, _ in rates]),
+                "That is the recall: the share of frauds that are caught. Asked for is the share "
+                "of alerts that are frauds.",
+            ),
+            (
+                relative([1 - f for _, f, _ in rates]),
+                "That is the specificity, which knows nothing of how rare fraud is. Count the "
+                "alerts of both kinds.",
+            ),
+            (
+                relative([t / (t + f) for t, f, _ in rates]),
+                "You left out the base rate: this holds only where half of all transactions are "
+                "fraud. Weigh each rate by how many there are of its kind.",
+            ),
+        ],
+        f"For recall {recall:.4g}, false alarms {false_alarms:.4g} and base rate {base_rate:.4g} "
+        f"it should be {right[wrong]:.4f}; yours says {got[wrong]:.4f}. A share lies between 0 "
+        "and 1.",
+        rtol=1e-3,
     )
     return (
         "At 5 % false alarms and 0.17 % fraud, 97 of 100 alerts are wrong, however good the "
@@ -146,13 +173,18 @@ precision = Exercise(
         "part of them is fraud?",
     ],
     precision_from_rates,
-    alternatives=[lambda t, f, b: 1 / (1 + f / t * (1 - b) / b)],
+    alternatives=[
+        lambda t, f, b: 1 / (1 + f / t * (1 - b) / b),
+        lambda t, f, b: np.float32(t * b) / np.float32(t * b + f * (1 - b)),
+    ],
     wrong=[
         (lambda t, f, b: t, "recall"),
         (lambda t, f, b: 1 - f, "specificity"),
         (lambda t, f, b: t / (t + f), "base rate"),
-        (lambda t, f, b: t * b / f, "between 0 and 1"),
+        (lambda t, f, b: t * b / (f + 1e-9), "between 0 and 1"),
         (lambda t, f, b: t * b / (t * b + f), "should be"),
+        (lambda t, f, b: 0.9 * b / (0.9 * b + 0.05 * (1 - b)), "should be"),
+        (lambda t, f, b: "3 %", "Return one number"),
     ],
 )
 
@@ -160,47 +192,50 @@ precision = Exercise(
 # -- 3: the cheapest threshold ---------------------------------------------------------------------
 
 
-def _check_threshold(attempt):
-    rng = np.random.default_rng(0)
-    y = (rng.random(400) < 0.1).astype(int)
-    scores, amount = rng.normal(0, 1, 400) + 1.5 * y, rng.lognormal(4, 1, 400)
+def _check_threshold(attempt, case):
+    n, unit = case.size("n", 40, 80), case.scale
+    y = case.pixels(n).lt(0.15).long().numpy()
+    scores = (unit * (case.normal(n) + 1.5 * torch.tensor(y))).numpy()
+    amount = (unit * case.normal(n).exp()).numpy()
+    lowest = scores.argmin()
+    y[lowest], amount[lowest] = 1, 0.3 * unit * n  # flagging all is cheapest for low costs
 
-    def cost(threshold, alarm):
-        alert = scores > threshold
-        return alarm * (alert & (y == 0)).sum() + amount[(~alert) & (y == 1)].sum()
+    def flagged(threshold):
+        return int((scores.astype(float) > threshold).sum())
 
-    for alarm in (1.0, 20.0, 1e6, 0.0):
-        best = min(cost(t, alarm) for t in np.append(scores, scores.min() - 1))
-        got = attempt(scores, y, amount, alarm)
-        require(
-            np.ndim(got) == 0 and np.isfinite(float(got)), "Return one threshold, a finite number."
-        )
-        got = float(got)
-        require(
-            alarm < 1e5 or cost(got, alarm) <= best,
-            "At a million per false alarm you still raise some. Did you multiply the false "
-            "alarms by their cost?",
-        )
-        catch_all = cost(got, alarm) == cost(scores.min() - 1, alarm)
-        require(
-            alarm == 0 or not catch_all,
-            "You flag everything: false alarms seem to cost nothing in your sum.",
-        )
-        by_count = min(
-            scores,
-            key=lambda t: (
-                alarm * ((scores > t) & (y == 0)).sum() + ((scores <= t) & (y == 1)).sum()
+    def cost(threshold, alarm, loss=amount):
+        alert = scores.astype(float) > threshold
+        return alarm * (alert & (y == 0)).sum() + loss[~alert & (y == 1)].sum(dtype=float)
+
+    def cheapest(alarm, others=(-math.inf,), loss=amount):
+        return min([*scores, *others], key=lambda t: cost(t, alarm, loss))
+
+    alarms = [unit * price for price in (0.3, 0.03, 2.0, 100.0, 1e6, 0.0)]
+    got = [as_number(attempt(scores, y, amount, a), "one threshold, a number") for a in alarms]
+    require(not any(map(math.isnan, got)), "Your threshold is NaN.")
+    for alarm, threshold in zip(alarms, got):
+        best = cheapest(alarm)
+        if cost(threshold, alarm) <= cost(best, alarm) * (1 + 1e-6):
+            continue
+        for others, diagnosis in (
+            ([-math.inf for _ in alarms], "You flag every row, whatever a false alarm costs."),
+            (
+                [cheapest(a, ()) for a in alarms],
+                "The cheapest choice can be to flag every row: try a threshold below all scores, "
+                "too.",
             ),
-        )
+            (
+                [cheapest(a, loss=amount > 0) for a in alarms],
+                "You count missed frauds; their *amounts* are lost. One of 2,000 is worse than ten "
+                "of 5.",
+            ),
+        ):
+            require([*map(flagged, got)] != [*map(flagged, others)], diagnosis)
         require(
-            cost(got, alarm) <= best + 1e-6 or cost(got, alarm) != cost(by_count, alarm),
-            "You count missed frauds; their "
-            "*amounts* are lost. One of 2,000 is worse than ten of 5.",
-        )
-        require(
-            cost(got, alarm) <= best + 1e-6,
-            f"With false alarms at {alarm:g} your threshold costs {cost(got, alarm):,.0f}; "
-            f"{best:,.0f} is possible. Try every score as a threshold.",
+            False,
+            f"With false alarms at {alarm:g} your threshold of {threshold:.6g} flags "
+            f"{flagged(threshold)} rows and costs {cost(threshold, alarm):,.4g}. One of "
+            f"{best:.6g} flags {flagged(best)} and costs {cost(best, alarm):,.4g}.",
         )
     return (
         "No matter how the scores are scaled, the decision is about money: the same model, another "
@@ -238,16 +273,35 @@ threshold = Exercise(
         "that flagging everything is cheapest.",
     ],
     cheapest_threshold,
-    alternatives=[_by_sorting],
+    alternatives=[
+        _by_sorting,
+        lambda *given: torch.tensor(cheapest_threshold(*given)),
+        lambda s, y, a, c: (
+            -math.inf
+            if cheapest_threshold(s, y, a, c) < s.min()
+            else cheapest_threshold(s, y, a, c)
+        ),
+    ],
     wrong=[
-        (lambda s, y, a, c: s.min() - 1, "flag everything"),
+        (lambda s, y, a, c: s.min() - 1, "flag every row"),
+        (lambda s, y, a, c: -math.inf, "flag every row"),
+        (lambda s, y, a, c: cheapest_threshold(s, y, a, 1), "your threshold of"),
+        (lambda s, y, a, c: cheapest_threshold(s, y, a, c) + 0.003, "Right for inputs with"),
+        (lambda s, y, a, c: math.nan, "is NaN"),
         (
             lambda s, y, a, c: min(
-                s, key=lambda t: c * ((s > t) & (y == 0)).sum() + ((s <= t) & (y == 1)).sum()
+                s, key=lambda t: c * ((s > t) & (y == 0)).sum() + a[(s <= t) & (y == 1)].sum()
+            ),
+            "a threshold below all scores, too",
+        ),
+        (
+            lambda s, y, a, c: min(
+                [*s, s.min() - 1],
+                key=lambda t: c * ((s > t) & (y == 0)).sum() + ((s <= t) & (y == 1)).sum(),
             ),
             "amounts",
         ),
-        (lambda s, y, a, c: np.quantile(s, 0.9), "Try every score"),
+        (lambda s, y, a, c: np.quantile(s, 0.9), "your threshold of"),
         (lambda s, y, a, c: s, "one threshold"),
     ],
 )
@@ -257,22 +311,18 @@ threshold = Exercise(
 
 
 def _check_study(attempt):
-    attempt = attempt()
+    said = attempt() if callable(attempt) else attempt
     require(
-        isinstance(attempt, dict) and attempt,
+        isinstance(said, dict) and said,
         "Return a dict: the name of each variant -> its average precisions, one per seed.",
     )
-    runs = {
-        name: np.atleast_1d(np.asarray(values, dtype=float)) for name, values in attempt.items()
-    }
-    require(len(runs) >= 2, "One variant alone shows nothing: put a baseline beside it.")
-    for name, values in runs.items():
+    require(len(said) >= 2, "One variant alone shows nothing: put a baseline beside it.")
+    runs = {}
+    for name, values in said.items():
+        values = list(values) if np.iterable(values) and not isinstance(values, str) else [values]
+        values = [as_number(value, f"a list of numbers under {name!r}") for value in values]
         require(
-            values.ndim == 1 and np.isfinite(values).all(),
-            f"{name!r}: a list of finite numbers, one per seed.",
-        )
-        require(
-            ((values > 0) & (values <= 1)).all(),
+            all(0 < value <= 1 for value in values),
             f"{name!r}: average precisions lie between 0 and 1.",
         )
         require(
@@ -280,9 +330,16 @@ def _check_study(attempt):
             f"{name!r} has {len(values)} seed{'s'[: len(values) != 1]}: fewer than three say "
             "nothing about luck.",
         )
+        runs[name] = np.array(values)
+    seed_range = max(np.ptp(values) for values in runs.values())
+    require(
+        seed_range > 0,
+        "Within each variant all seeds give the same number: was the seed really changed? A method "
+        "without chance differs if you draw other rows.",
+    )
     means = {name: values.mean() for name, values in runs.items()}
     best, worst = max(means, key=means.get), min(means, key=means.get)
-    seed_range, gap = max(np.ptp(values) for values in runs.values()), means[best] - means[worst]
+    gap = means[best] - means[worst]
     verdict = (
         "more than the range of the seeds: worth a claim"
         if gap > seed_range
@@ -317,11 +374,18 @@ study = Exercise(
         "whether the gap is larger than the range of the seeds.",
     ],
     study_of_scale,
-    alternatives=[lambda: {"as it was": [0.61, 0.64, 0.66], "mine": [0.62, 0.63, 0.67]}],
+    alternatives=[
+        {"as it was": [0.61, 0.64, 0.66], "mine": [0.62, 0.63, 0.67]},
+        {"PCA": [0.6, 0.6, 0.6], "mine": np.array([0.7, 0.71, 0.72], dtype=np.float32)},
+        {"as it was": (0.61, 0.64, 0.66, 0.6), "mine": torch.tensor([0.61, 0.64, 0.66])},
+    ],
     wrong=[
         (lambda: {"mine": [0.7, 0.7, 0.8]}, "baseline"),
         (lambda: {"a": [0.6], "b": [0.7]}, "luck"),
         (lambda: {"a": [60, 61, 62], "b": [70, 71, 72]}, "between 0 and 1"),
         (lambda: [0.6, 0.7, 0.8], "dict"),
+        ({"a": [0.6, 0.6, 0.6], "b": [0.7, 0.7, 0.7]}, "the same number"),
+        ({"a": [0.6, 0.7, "0.8"], "b": [0.6, 0.7, 0.8]}, "a list of numbers under 'a'"),
+        ({"a": [0.6, 0.7, float("nan")], "b": [0.6, 0.7, 0.8]}, "between 0 and 1"),
     ],
 )

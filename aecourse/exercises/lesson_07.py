@@ -2,7 +2,16 @@
 
 import math
 
-from aecourse.exercises import Exercise, Text, check_of_study, is_number, require
+from aecourse.exercises import (
+    Exercise,
+    Text,
+    as_number,
+    check_of_study,
+    close,
+    needs_gradient,
+    require,
+    require_close,
+)
 
 import torch
 from torch.distributions import Normal, kl_divergence
@@ -10,57 +19,64 @@ from torch.distributions import Normal, kl_divergence
 # -- 1: the KL to another prior ----------------------------------------------------------------------------------------
 
 
-def _check_kl(attempt):
-    g = torch.Generator().manual_seed(0)
-    mu, logvar = torch.randn(40, 6, generator=g), 0.7 * torch.randn(40, 6, generator=g) - 0.5
-    m, s = 0.8, 2.0
-    got = attempt(mu.clone().requires_grad_(), logvar.clone(), m, s)
+def _check_kl(attempt, case):
+    mu = case.values("B", "latent").requires_grad_()
+    logvar = 0.7 * case.normal("B", "latent") - 0.5 + 2 * math.log(case.scale)
+    m, s = (case.scale * case.number_between(*ends) for ends in ((-1.5, 1.5), (1.5, 3)))
+    got = attempt(mu, logvar.requires_grad_(), m, s)
     require(
         isinstance(got, torch.Tensor) and got.ndim == 0,
         "Return one number, as a tensor: summed over latents, mean over images.",
     )
-    require(
-        got.requires_grad,
-        "The result has lost its gradient: keep it a tensor, with no `.item()` or `no_grad()`.",
-    )
-    sigma, got = (logvar / 2).exp(), got.item()
-
-    def is_(each, reduce=lambda each: each.sum(1).mean()):
-        return math.isclose(got, float(reduce(each)), rel_tol=2e-3, abs_tol=1e-3)
-
+    sigma, squared = (logvar / 2).exp(), logvar.exp() + (mu - m) ** 2
     each = kl_divergence(Normal(mu, sigma), Normal(m, s))
-    require(
-        not is_(kl_divergence(Normal(mu, sigma), Normal(0.0, 1.0))),
-        "That is the KL to N(0, 1): `m` and `s` have to enter.",
-    )
-    require(
-        not is_(kl_divergence(Normal(m, s), Normal(mu, sigma))),
-        "The wrong way round: that is KL(prior || approximate posterior). "
-        "The average is taken over the *approximate posterior*, because that is where the codes are drawn.",
-    )
-    require(
-        not is_(-each),
-        "The sign: KL is never negative, and it is 0 when approximate posterior and prior are the same.",
-    )
-    require(not is_(each, torch.mean), "You averaged over the latents; the course sums over them.")
-    require(not is_(each, torch.sum), "You summed over the images as well: divide by their number.")
-    require(
-        not is_(math.log(s) - logvar + (sigma**2 + (mu - m) ** 2) / (2 * s**2) - 0.5),
-        "`logvar` is the logarithm of the variance. The logarithm of sigma is half of it.",
-    )
-    require(
-        not is_(math.log(s) - logvar / 2 + (logvar.exp() + (mu - m) ** 2) / (2 * s) - 0.5),
-        "The squares are divided by twice the prior's *variance*, and `s` is its standard deviation.",
-    )
-    require(
-        not is_(each + 0.5),
-        "For an approximate posterior equal to the prior you get half a nat per latent instead of 0: the "
-        "constant -1/2 is missing.",
-    )
-    require(
-        is_(each),
-        f"An average over draws gives {float(each.sum(1).mean()):.4g} nats here; yours is {got:.4g}. "
+
+    def total(each):
+        return each.sum(1).mean()
+
+    right = total(each)
+    require_close(
+        got,
+        right,
+        [
+            (
+                total(kl_divergence(Normal(mu, sigma), Normal(0.0, 1.0))),
+                "That is the KL to N(0, 1): `m` and `s` have to enter.",
+            ),
+            (
+                total(kl_divergence(Normal(m, s), Normal(mu, sigma))),
+                "The wrong way round: that is KL(prior || approximate posterior). The average is "
+                "taken over the *approximate posterior*, because that is where the codes are drawn.",
+            ),
+            (
+                -right,
+                "The sign: KL is never negative, and it is 0 when approximate posterior and prior "
+                "are the same.",
+            ),
+            (each.mean(), "You averaged over the latents; the course sums over them."),
+            (each.sum(), "You summed over the images as well: divide by their number."),
+            (
+                total(math.log(s) - logvar + squared / (2 * s**2) - 0.5),
+                "`logvar` is the logarithm of the variance. The logarithm of sigma is half of it.",
+            ),
+            (
+                total(math.log(s) - logvar / 2 + squared / (2 * s) - 0.5),
+                "The squares are divided by twice the prior's *variance*, and `s` is its standard "
+                "deviation.",
+            ),
+            (
+                total(each + 0.5),
+                "For an approximate posterior equal to the prior you get half a nat per latent "
+                "instead of 0: the constant -1/2 is missing.",
+            ),
+        ],
+        f"An average over draws gives {right.item():.4g} nats here; yours is {got.item():.4g}. "
         "Average log q(z) - log p(z) with z = mu + sigma * eps, term by term.",
+    )
+    gradients = needs_gradient(got, mu, logvar)
+    require(
+        all(map(close, gradients, torch.autograd.grad(right, (mu, logvar)))),
+        "The number is right, but its gradient is not: no part of it may be detached.",
     )
     return "With m = 0 and s = 1 it is the lesson's formula. A learned prior (lesson 09 has another way) needs this one."
 
@@ -115,9 +131,26 @@ kl = Exercise(
         (lambda mu, logvar, m, s: (_each(mu, logvar, m, s) + 0.5).sum(1).mean(), "constant -1/2"),
         (
             lambda mu, logvar, m, s: _each(mu, logvar, m, s).detach().sum(1).mean(),
-            "lost its gradient",
+            "No gradient",
         ),
+        (lambda mu, logvar, m, s: kl_to_prior(mu, logvar.detach(), m, s), "No gradient reaches"),
+        (
+            lambda mu, logvar, m, s: (
+                kl_to_prior(mu, logvar, m, s).detach() + 0 * mu.sum() * logvar.sum()
+            ),
+            "No gradient reaches",
+        ),
+        (
+            lambda mu, logvar, m, s: (
+                kl_to_prior(mu, logvar, m, s) - (mu - mu.detach()).sum() * logvar.sum()
+            ),
+            "its gradient is not",
+        ),
+        (lambda mu, logvar, m, s: kl_to_prior(mu, logvar, m, s).item(), "as a tensor"),
         (lambda mu, logvar, m, s: _each(mu, logvar, m, s), "one number"),
+        # right for the first inputs only
+        (lambda mu, logvar, m, s: _each(mu, logvar, m, s).sum() / 6, "Right for inputs with B = 6"),
+        (lambda mu, logvar, m, s: kl_to_prior(mu, logvar.clamp(-5, 5), m, s), "values around"),
     ],
 )
 
@@ -165,7 +198,10 @@ def _check_diagnosis(attempt):
     known = set(TRUTH.values())
     for name, said in attempt.items():
         require(said is not ... and said is not None, f"Patient {name} is still waiting.")
-        require(said in known, f"{said!r} is none of the four: {', '.join(sorted(known))}.")
+        require(
+            isinstance(said, str) and said in known,
+            f"{said!r} is none of the four: {', '.join(sorted(known))}.",
+        )
     require(len(set(attempt.values())) == 4, "Each diagnosis belongs to exactly one patient.")
     require(
         attempt["D"] == "recon averaged over pixels",
@@ -182,7 +218,10 @@ def _check_diagnosis(attempt):
         "A has the lower error, but health is the *sum* of error and KL: A's KL is larger than "
         "what it saves in error. Which mistake makes the KL weigh 20 times too little?",
     )
-    return "You read the terms, not the curve. That is how to find such a bug in a program of a thousand lines."
+    return (
+        "You read the terms, not the curve. Why is D worse with its mean code than with a drawn one? Posterior collapse: all its mean codes "
+        "are 0, and draws from the prior in 20 dimensions, all that its decoder was trained on, lie far from 0."
+    )
 
 
 diagnosis = Exercise(
@@ -216,56 +255,63 @@ diagnosis = Exercise(
 # -- 3: the tighter bound ----------------------------------------------------------------------------------------------
 
 
-def _check_tighter(attempt):
-    g = torch.Generator().manual_seed(0)
-    log_w = -300 + 4 * torch.randn(25, 30, generator=g) + 10 * torch.randn(30, generator=g)
-    got = attempt(log_w.clone())
-    got = float(got) if is_number(got) else None
-    require(got is not None, "Return one number: the mean over images.")
-    k, n = log_w.shape
-    want = float(torch.logsumexp(log_w, 0).mean()) - math.log(k)
-
-    def is_(value):
-        return math.isclose(got, float(value), abs_tol=2e-3)
-
+def _check_tighter(attempt, case):
+    k, n = case.size("k"), case.size("n")
+    middle, wide = case.number_between(-400, 400), 4 * case.scale**0.5
+    middle = -300 if case.number == 0 else middle
+    log_w = middle + wide * (case.normal("k", "n") + 2 * case.normal("n"))
+    got = as_number(attempt(log_w.clone()), "one number: the mean over images")
+    log_w = log_w.double()
+    over_draws, over_images = torch.logsumexp(log_w, 0), torch.logsumexp(log_w, 1)
+    right = over_draws.mean() - math.log(k)
     require(
         math.isfinite(got),
-        "Infinite or NaN: exp(-300) is 0 in single precision, and its logarithm is gone. Take the "
-        "largest out first, or use `torch.logsumexp`.",
+        "Infinite or NaN: in single precision exp(-300) is 0 and exp(300) infinite. Take the largest "
+        "out first, or use `torch.logsumexp`.",
     )
-    require(
-        not is_(log_w.mean()),
-        "That is the average of the logarithms, the ELBO. The average belongs *inside* the "
-        "logarithm.",
+    require_close(
+        got,
+        right,
+        [
+            (
+                log_w.mean(),
+                "That is the average of the logarithms, the ELBO. The average belongs *inside* the "
+                "logarithm.",
+            ),
+            (
+                over_draws.mean(),
+                "You summed over the draws and forgot to divide by their number: take off log k.",
+            ),
+            (
+                over_draws.mean() - math.log(n),
+                "You divided by the number of images; the draws are the first axis.",
+            ),
+            (
+                over_images.mean() - math.log(n),
+                "You averaged inside the logarithm over the images. Inside go the k draws of one "
+                "image, along the first axis.",
+            ),
+            (
+                torch.logsumexp(log_w.flatten(), 0) - math.log(k * n),
+                "Each image has a logarithm of its own: average over draws inside, over images "
+                "outside.",
+            ),
+            (
+                log_w.amax(0).mean(),
+                "The largest weight alone is an upper limit of what the average can be: the bound "
+                "needs the average over all k draws.",
+            ),
+            (right * n, "You summed over the images; the course takes the mean."),
+        ],
+        f"The bound is {float(right):.5g} nats here; yours is {got:.5g}.",
+        rtol=1e-5,
     )
-    require(
-        not is_(want + math.log(k)),
-        "You summed over the draws and forgot to divide by their number: take off log k.",
-    )
-    require(
-        not is_(want + math.log(k) - math.log(n)),
-        "You divided by the number of images; the draws are the first axis.",
-    )
-    require(
-        not is_(torch.logsumexp(log_w, 1).mean() - math.log(n)),
-        "You averaged inside the logarithm over the images. "
-        "Inside go the k draws of one image, along the first axis.",
-    )
-    require(
-        not is_(torch.logsumexp(log_w.flatten(), 0) - math.log(k * n)),
-        "Each image has a logarithm of its own: average over draws inside, over images outside.",
-    )
-    require(
-        not is_(log_w.amax(0).mean()),
-        "The largest weight alone is an upper limit of what the average can be: the "
-        "bound needs the average over all k draws.",
-    )
-    require(not is_(want * n), "You summed over the images; the course takes the mean.")
-    require(is_(want), f"The bound is {want:.5g} nats here; yours is {got:.5g}.")
-    one = attempt(log_w[:1].clone())
-    require(
-        math.isclose(float(one), float(log_w[:1].mean()), abs_tol=2e-3),
-        "With one draw it should be the ELBO's estimate, `log_w.mean()`.",
+    one = as_number(attempt(log_w[:1].to(case.dtype)), "one number: the mean over images")
+    require_close(
+        one,
+        log_w[:1].mean(),
+        otherwise="With one draw it should be the ELBO's estimate, `log_w.mean()`.",
+        rtol=1e-5,
     )
     return "With k = 1 it is the ELBO, and it never falls as k grows. Papers that report log-likelihoods of VAEs use it."
 
@@ -310,6 +356,8 @@ tighter = Exercise(
         (lambda log_w: log_w.amax(0).mean(), "largest weight alone"),
         (lambda log_w: tighter_bound(log_w) * log_w.shape[1], "summed over the images"),
         (lambda log_w: torch.logsumexp(log_w, 0) - math.log(len(log_w)), "one number"),
+        (lambda log_w: (log_w + 300).exp().mean(0).log().mean() - 300, "Infinite or NaN"),
+        (lambda log_w: torch.logsumexp(log_w, 0).mean() - math.log(5), "nats here; yours is"),
     ],
 )
 
@@ -370,10 +418,17 @@ own_study = Exercise(
             claim="the rival gains more from size than ours does",
             holds=lambda ours, rival: rival[-1] - rival[0] > ours[-1] - ours[0] + 1,
         ),
+        _made(
+            claim="the warm-up changes no result by more than half a nat",
+            rival=[60.3, 60.2, 60.5],
+            holds=lambda ours, rival: max(abs(a - b) for a, b in zip(ours, rival)) < 0.5,
+        ),
     ],
     wrong=[
         (_made(holds=lambda ours, rival: True), "cannot fail"),
         (_made(holds=lambda ours, rival: min(ours) > 0), "cannot fail"),
+        (_made(holds=lambda ours, rival: ours[0] == 60), "exactly these numbers"),
+        (_made(holds=lambda ours, rival: rival[0] < 40), "depend on the first list"),
         (_made(settings=[1, 50], ours=[60.0, 60.2], rival=[30.0, 71.0]), "at least three"),
         (_made(holds=lambda ours, rival: rival[0] > ours[0]), "not true of what you found"),
         (_made(ours=[60.0, 60.5]), "one number per setting"),

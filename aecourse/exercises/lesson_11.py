@@ -3,65 +3,80 @@
 import copy
 import math
 
-from aecourse.exercises import Exercise, check_of_study, require
+from aecourse.exercises import (
+    Exercise,
+    as_number,
+    as_tensor,
+    check_of_study,
+    close,
+    require,
+    require_close,
+)
 
+import numpy as np
 import torch
 from torch import nn
 
-# -- 1: what the labels are worth --------------------------------------------------------------------------------------
+# -- 1: what the labels are worth ------------------------------------------------------------------
 
 
-def _check_worth(attempt):
+def _check_worth(attempt, case):
     labels, accuracy = [10, 100, 1000, 10_000], [40.0, 60.0, 80.0, 90.0]
+    if case.number:
+        labels, accuracy = [case.whole(3, 30)], [case.number_between(10, 40)]
+        for _ in range(case.size("points", 3, 6)):
+            labels.append(labels[-1] * case.whole(2, 10))
+            accuracy.append(accuracy[-1] + case.number_between(2, 9))
 
     def asked(target):
-        got = attempt(list(labels), list(accuracy), target)
-        require(got is not None, "Your function returns nothing.")
-        return float(got)
+        return as_number(attempt(list(labels), list(accuracy), target), "one number of labels")
 
-    exact = asked(60.0)
-    require(
-        not math.isclose(exact, 2.0, rel_tol=1e-6),
-        "You return the logarithm of the number of labels. Undo it at the end: `10 ** ...`.",
-    )
-    require(
-        math.isclose(exact, 100, rel_tol=1e-4),
-        f"The curve passes 60 % at exactly 100 labels; you return {exact:g}.",
-    )
-    between = asked(70.0)
-    require(
-        not math.isclose(between, 550, rel_tol=1e-3),
-        "Between 100 and 1,000 labels you go along a straight line "
-        "over the *labels* and end at 550. Over their logarithm the middle is sqrt(100 * 1000), about 316.",
-    )
-    require(
-        between not in (100, 1000),
-        f"70 % lies between two measured points, and you return the point "
-        f"{between:g} itself. Interpolate.",
-    )
-    require(
-        math.isclose(between, 10**2.5, rel_tol=1e-3),
-        f"70 % is halfway from 60 to 80 %, so halfway between 100 and "
-        f"1,000 on the logarithmic axis: 316. You return {between:g}.",
-    )
-    require(
-        math.isclose(asked(85.0), 10**3.5, rel_tol=1e-3),
-        "70 % you find, 85 % you do not: take the two points that "
-        "lie around the target, whichever they are.",
-    )
-    never = asked(95.0)
+    points = list(zip(labels, accuracy))
+    for n, reached in points:
+        got = asked(reached)
+        logarithm = "You return the logarithm of the number of labels. Undo it at the end."
+        require_close(
+            got,
+            n,
+            [(math.log10(n), f"{logarithm} (`10 ** ...`)"), (math.log(n), logarithm)],
+            f"The curve passes {reached:.4g} % at exactly {n:,} labels; you return {got:,.4g}.",
+        )
+    for (n, low), (m, high) in zip(points, points[1:]):
+        for share in (0.5, case.number_between(0.1, 0.9)):
+            target = low + share * (high - low)
+            got, right, linear = asked(target), n * (m / n) ** share, n + share * (m - n)
+            between = f"{target:.3g} % lies between {low:.3g} % at {n:,} and {high:.3g} % at {m:,} "
+            point = between + "labels, and you return one of these points itself. Interpolate."
+            require_close(
+                got,
+                right,
+                [
+                    (
+                        linear,
+                        f"Between {n:,} and {m:,} labels you go along a straight line over the "
+                        f"*labels* and end at {linear:,.4g}; over their logarithm it is "
+                        f"{right:,.4g}.",
+                    ),
+                    (n, point),
+                    (m, point),
+                ],
+                f"{between}labels: it takes {right:,.4g}. You return {got:,.4g}.",
+            )
+    never, first = asked(accuracy[-1] + 5), asked(accuracy[0] - 5)
     require(
         never == math.inf,
-        f"95 % is never reached: the last point is 90 %. You return {never:g}, which promises "
-        "what nobody measured. Return `math.inf`.",
+        f"{accuracy[-1] + 5:.3g} % is never reached: the last point is {accuracy[-1]:.3g} %. You "
+        f"return {never:g}, which promises what nobody measured. Return `math.inf`.",
     )
-    first = asked(30.0)
     require(
-        first == 10,
-        f"Already the first point is above 30 %, so the smallest number that was measured, 10, is "
-        f"enough; you return {first:g}.",
+        close(first, labels[0]),
+        f"Already the first point is above {accuracy[0] - 5:.3g} %, so the smallest number that "
+        f"was measured, {labels[0]}, is enough; you return {first:g}.",
     )
-    return "This is the exchange rate between unlabeled images and labels. Expect it to differ along the curve."
+    return (
+        "This is the exchange rate between unlabeled images and labels. Expect it to differ along "
+        "the curve."
+    )
 
 
 def labels_needed(labels, accuracy, target):
@@ -75,34 +90,30 @@ def labels_needed(labels, accuracy, target):
 
 
 def _by_numpy(labels, accuracy, target):
-    import numpy as np
-
-    return (
-        math.inf if target > accuracy[-1] else 10 ** np.interp(target, accuracy, np.log10(labels))
-    )
+    if target > accuracy[-1]:
+        return math.inf
+    return 10 ** np.interp(target, accuracy, np.log10(labels))
 
 
 def _linear(labels, accuracy, target):
-    import numpy as np
-
     return np.interp(target, accuracy, labels)
 
 
 def _extrapolated(labels, accuracy, target):
-    import numpy as np
-
     return 10 ** np.interp(target, accuracy, np.log10(labels))
 
 
 worth = Exercise(
-    "Given a learning curve, `accuracy` in percent (rising) at numbers of `labels`, return how many labels it takes to "
-    "reach `target`: a straight line over log(labels) between the points, `math.inf` if it is never reached.",
+    "Given a learning curve, `accuracy` in percent (rising) at numbers of `labels`, return how "
+    "many labels it takes to reach `target`: a straight line over log(labels) between the points, "
+    "`math.inf` if it is never reached.",
     _check_worth,
     [
-        "First the ends: a target above the last accuracy is `math.inf`, one below the first is `labels[0]`.",
+        "First the ends: a target above the last accuracy is `math.inf`, one below the first is "
+        "`labels[0]`.",
         "Between two points, `share = (target - a) / (b - a)` says how far along you are.",
-        "On a logarithmic axis that share of the way from n to m is `n * (m / n) ** share`. `numpy.interp` on "
-        "`numpy.log10(labels)` does the same.",
+        "On a logarithmic axis that share of the way from n to m is `n * (m / n) ** share`. "
+        "`numpy.interp` on `numpy.log10(labels)` does the same.",
     ],
     labels_needed,
     alternatives=[_by_numpy],
@@ -119,68 +130,81 @@ worth = Exercise(
             ),
             "Interpolate",
         ),
+        (lambda *given: min(labels_needed(*given), 10_000), "never reached"),
+        (lambda *given: given[0][0] * labels_needed(*given) / 10, "but not for inputs"),
     ],
 )
 
 
-# -- 2: is it really pre-trained? --------------------------------------------------------------------------------------
+# -- 2: is it really pre-trained? ------------------------------------------------------------------
 
 
-def _classifier(kind, seed, widths=(12,)):
+def _classifier(kind, case):
     """A small autoencoder, and a classifier with three classes made from it in the way `kind`."""
     from aecourse.models import Autoencoder, mlp_decoder, mlp_encoder
 
-    torch.manual_seed(seed)
+    shape, latent = (1, case.size("H"), case.size("W")), case.size("latent")
+    hidden = [case.size("hidden")] * (case.number % 2)
 
     def made():
-        return mlp_encoder((1, 6, 6), list(widths[:-1]), widths[-1], final=nn.ReLU)
+        encoder = mlp_encoder(shape, hidden, latent, final=nn.ReLU).to(case.dtype)
+        with torch.no_grad():
+            for weight in encoder.parameters():
+                weight.mul_(case.scale * (weight.ndim > 1))  # a bias starts at 0, as often
+        return encoder
 
-    model = Autoencoder(made(), mlp_decoder(widths[-1], [], (1, 6, 6)))
-    encoder = {"shared": model.encoder, "fresh": made()}.get(kind) or copy.deepcopy(model.encoder)
-    if kind == "frozen":
-        encoder.requires_grad_(False)
-    return model, nn.Sequential(encoder, nn.Linear(widths[-1], 3))
+    model = Autoencoder(made(), mlp_decoder(latent, [], shape).to(case.dtype))
+    encoder = model.encoder if kind == "shared" else copy.deepcopy(model.encoder)
+    if "fresh" in kind:
+        encoder = made()
+    return model, nn.Sequential(encoder.requires_grad_("frozen" not in kind), nn.Linear(latent, 3))
 
 
-def _check_inspection(attempt):
+def _check_inspection(attempt, case):
     said = {}
-    for kind in ("copied", "shared", "frozen", "fresh"):
-        for seed, widths in ((0, (12,)), (1, (20, 8))):
-            model, classifier = _classifier(kind, seed, widths)
-            before = {name: value.clone() for name, value in model.state_dict().items()}
-            got = attempt(model, classifier)
-            require(
-                isinstance(got, str) and got in ("copied", "shared", "frozen", "fresh"),
-                f"Return one of 'copied', 'shared', 'frozen', 'fresh'; you return {got!r}.",
-            )
-            require(
-                all(torch.equal(before[name], value) for name, value in model.state_dict().items()),
-                "Your inspection changed the autoencoder's weights.",
-            )
-            said.setdefault(kind, []).append(got)
+    for kind in ("copied", "shared", "frozen", "fresh", "fresh, frozen"):
+        model, classifier = _classifier(kind, case)
+        before = {name: value.clone() for name, value in model.state_dict().items()}
+        said[kind] = attempt(model, classifier)
+        require(
+            isinstance(said[kind], str) and said[kind] in ("copied", "shared", "frozen", "fresh"),
+            f"Return one of 'copied', 'shared', 'frozen', 'fresh'; you return {said[kind]!r}.",
+        )
+        require(
+            all(torch.equal(before[name], value) for name, value in model.state_dict().items()),
+            "Your inspection changed the autoencoder's weights.",
+        )
     require(
-        "copied" not in said["shared"],
-        "You call a shared encoder copied. Equal values are not enough: if both hold "
-        "the *same* tensor (`is`, or equal `data_ptr()`), then training one trains the other.",
+        said["shared"] != "copied",
+        "You call a shared encoder copied. Equal values are not enough: if both hold the *same* "
+        "tensor (`is`, or equal `data_ptr()`), then training one trains the other.",
     )
     require(
-        "fresh" not in said["copied"] + said["frozen"],
-        "You call copied weights fresh. A copy is another tensor with "
-        "the same values: compare with `torch.equal`, not `is`.",
+        "fresh" not in (said["copied"], said["frozen"]),
+        "You call copied weights fresh. A copy is another tensor with the same values: compare "
+        "with `torch.equal`, not `is`.",
     )
     require(
-        "copied" not in said["frozen"],
-        "You call a frozen encoder copied. Its weights have `requires_grad` False: "
-        "'fine-tuning' would move the last layer only.",
+        said["frozen"] != "copied",
+        "You call a frozen encoder copied. Its weights have `requires_grad` False: 'fine-tuning' "
+        "would move the last layer only.",
     )
     require(
-        "copied" not in said["fresh"],
-        "You call random weights copied: compare the values themselves. Equal shapes say nothing.",
+        said["fresh"] != "copied",
+        "You call random weights copied: compare the values of the weights. Equal shapes say "
+        "nothing, and equal biases little: many start at 0.",
     )
-    for kind, answers in said.items():
-        other = next((answer for answer in answers if answer != kind), None)
-        require(other is None, f"A classifier whose encoder is {kind} you call {other}.")
-    return "Three lines of checking, and the three commonest reasons why pre-training 'did not help' are ruled out."
+    require(
+        said["fresh, frozen"] != "frozen",
+        "You call random weights frozen. They cannot move, but nothing was copied into them: look "
+        "at their values first.",
+    )
+    for kind, answer in said.items():
+        require(answer in kind, f"A classifier whose encoder is {kind} you call {answer}.")
+    return (
+        "Three lines of checking, and the three commonest reasons why pre-training 'did not help' "
+        "are ruled out."
+    )
 
 
 def inspect_weights(autoencoder, classifier):
@@ -222,6 +246,18 @@ def _not_frozen(autoencoder, classifier):
     return "copied" if said == "frozen" else said
 
 
+def _last_bias(autoencoder, classifier):
+    a, b = list(autoencoder.encoder.parameters())[-1], list(classifier.parameters())[-3]
+    if a is b:
+        return "shared"
+    return ("copied" if b.requires_grad else "frozen") if torch.equal(a, b) else "fresh"
+
+
+def _gradient_first(autoencoder, classifier):
+    frozen = not next(classifier.parameters()).requires_grad
+    return "frozen" if frozen else inspect_weights(autoencoder, classifier)
+
+
 def _shapes_only(autoencoder, classifier):
     a, b = next(autoencoder.encoder.parameters()), next(classifier.parameters())
     if a is b:
@@ -230,14 +266,14 @@ def _shapes_only(autoencoder, classifier):
 
 
 inspection = Exercise(
-    "Given an autoencoder and a classifier that was made from it, say what happened to the encoder's weights: "
-    "'copied', 'shared', 'frozen' or 'fresh'.",
+    "Given an autoencoder and a classifier that was made from it, say what happened to the "
+    "encoder's weights: 'copied', 'shared', 'frozen' or 'fresh'.",
     _check_inspection,
     [
-        "`list(autoencoder.encoder.parameters())` and the first parameters of `classifier.parameters()` belong together, "
-        "in order.",
-        "Two questions about a pair of tensors: are they the same object (`a is b`)? Have they the same values "
-        "(`torch.equal(a, b)`)?",
+        "`list(autoencoder.encoder.parameters())` and the first parameters of "
+        "`classifier.parameters()` belong together, in order.",
+        "Two questions about a pair of tensors: are they the same object (`a is b`)? Have they the "
+        "same values (`torch.equal(a, b)`)?",
         "Same object: shared. Other values: fresh. Else look at `requires_grad`: copied or frozen.",
     ],
     inspect_weights,
@@ -247,73 +283,78 @@ inspection = Exercise(
         (_identity_only, "You call copied weights fresh"),
         (_not_frozen, "move the last layer only"),
         (_shapes_only, "Equal shapes say nothing"),
+        (_last_bias, "equal biases little"),
+        (_gradient_first, "random weights frozen"),
         (lambda autoencoder, classifier: "copied", "training one trains the other"),
         (lambda autoencoder, classifier: True, "Return one of"),
     ],
 )
 
 
-# -- 3: what is wrong with these features? -----------------------------------------------------------------------------
+# -- 3: what is wrong with these features? ---------------------------------------------------------
 
 KINDS = ("fine", "collapsed", "mismatched", "folded")
 
 
-def _features(kind, seed, n=300):
-    """Features z (n, 12) and labels y (n,), for training and test, with the fault `kind`; three classes."""
-    g = torch.Generator().manual_seed(seed)
-    y = torch.randint(3, (2 * n,), generator=g)
-    centers = 4 * torch.eye(3, 12)[torch.randperm(3, generator=g)]
-    z = centers[y] + torch.randn(2 * n, 12, generator=g)
-    # rings around each other: near neighbors agree, no linear boundary divides
-    if kind == "folded":
-        angle = 6.2832 * torch.rand(2 * n, generator=g)
-        ring = torch.stack([angle.cos(), angle.sin()], 1) * (1 + 2 * y)[:, None]
-        z = torch.cat([ring, torch.zeros(2 * n, 10)], 1) + 0.1 * torch.randn(2 * n, 12, generator=g)
+def _features(kind, case):
+    """Features z (n, d) and labels y (n,), for training and test, with the fault `kind`."""
+    n, d, classes = case.whole(150, 250), case.size("d"), case.size("classes", 2, 4)
+    y = case.wholes(0, classes - 1, n + 150)
+    z = 4 * torch.eye(classes, d, dtype=case.dtype)[y] + case.normal(len(y), d)
+    if kind == "folded":  # rings around each other: near neighbors agree, no line divides them
+        angle = 2 * math.pi * case.pixels(len(y))
+        z = 0.1 * case.normal(len(y), d)
+        z[:, :2] += torch.stack([angle.cos(), angle.sin()], 1) * (1 + 2 * y)[:, None]
     if kind == "collapsed":
-        z = 0.7 * torch.ones(2 * n, 12)
+        z = torch.full_like(z, 0.7 * (case.number % 2))
     if kind == "fine":
         z[:, 4:] = 0  # most units silent, the others say all that is wanted
     if kind == "mismatched":
-        z[n:] = -z[n:] + 3  # the test images went through another preprocessing
+        z[n:] = 3 - z[n:]  # the test images went through another preprocessing
+    z = case.scale * z
     return z[:n], y[:n], z[n:], y[n:]
 
 
-def _check_diagnose(attempt):
+def _check_diagnose(attempt, case):
     found = {}
-    for seed in range(2):
-        for kind in KINDS:
-            said = attempt(*_features(kind, seed))
-            require(
-                isinstance(said, str) and said in KINDS,
-                f"Return one of {', '.join(KINDS)}; you return {said!r}.",
-            )
-            found.setdefault(kind, []).append(said)
-    wrong = {kind: said for kind, said in found.items() if set(said) != {kind}}
+    # in many dimensions a linear boundary divides any training rows
+    low = 300 if case.number == 2 else 9
+    case.size("d", low, low + 3)
+    for kind in KINDS:
+        said = attempt(*_features(kind, case))
+        require(
+            isinstance(said, str) and said in KINDS,
+            f"Return one of {', '.join(KINDS)}; you return {said!r}.",
+        )
+        found[kind] = said
     require(
-        "collapsed" not in found["fine"],
-        "You call good features collapsed because some of their units are "
-        "silent. A ReLU layer always has such units; collapsed means *all*.",
+        found["fine"] != "collapsed",
+        "You call good features collapsed because some of their units are silent. A ReLU layer "
+        "always has such units; collapsed means *all*.",
     )
     require(
-        "fine" not in found["mismatched"],
-        "You call features fine whose probe is good on the training rows and "
-        "fails on test images. A probe is judged on rows it has not seen.",
+        found["mismatched"] != "fine",
+        "You call features fine that fail on test images. A probe is judged on rows it has not "
+        "seen.",
     )
     require(
-        not (
-            wrong.keys() & {"folded", "mismatched"}
-            and "folded" in found["mismatched"] + found["collapsed"]
-        ),
-        "You say folded wherever the linear probe fails. Folded means that the classes *are* apart: near neighbors "
-        "in the test set agree. Ask a k-nearest-neighbor classifier.",
+        found["folded"] != "fine",
+        "You call features fine whose classes no linear boundary divides. A probe is judged on "
+        "rows it has not seen.",
     )
     require(
-        "mismatched" not in found["folded"],
-        "You say mismatched of features that are merely folded. If test and "
-        "training features come from one source, their means and variances agree, and neighbors can be trusted.",
+        "folded" not in (found["mismatched"], found["collapsed"]),
+        "You say folded where the linear probe fails for another reason. Folded means that the "
+        "classes *are* apart: near neighbors in the test set agree. Ask a k-nearest-neighbor "
+        "classifier.",
     )
-    for kind, said in wrong.items():
-        require(False, f"Features that are {kind} you call {said[0]}.")
+    require(
+        found["folded"] != "mismatched",
+        "You say mismatched of features that are merely folded. If test and training features come "
+        "from one source, their means and variances agree, and neighbors can be trusted.",
+    )
+    for kind, said in found.items():
+        require(said == kind, f"Features that are {kind} you call {said}.")
     return (
         "A failed probe has several causes, and each has another cure. Now you can tell them apart."
     )
@@ -324,7 +365,7 @@ def diagnose_features(z, y, z_test, y_test):
 
     from sklearn.neighbors import KNeighborsClassifier
 
-    if z.std(0).max() < 1e-3:  # every image has the same code
+    if z.std(0).max() <= 1e-3 * z.abs().max():  # every image has the same code
         return "collapsed"
     if metrics.linear_probe(z, y, z_test, y_test) > 0.8:
         return "fine"
@@ -336,7 +377,7 @@ def _by_moments(z, y, z_test, y_test):
     from aecourse import metrics
 
     std = z.std(0).max()
-    if std == 0:
+    if std < 1e-6:
         return "collapsed"
     if (z.mean(0) - z_test.mean(0)).abs().max() > std / 2:
         return "mismatched"
@@ -360,6 +401,15 @@ def _on_training_rows(z, y, z_test, y_test):
     return "fine" if metrics.linear_probe(z, y, z, y) > 0.8 else "folded"
 
 
+def _on_test_rows(z, y, z_test, y_test):
+    from aecourse import metrics
+
+    said = diagnose_features(z, y, z_test, y_test)
+    if said in ("collapsed", "fine"):
+        return said
+    return "mismatched" if metrics.linear_probe(z_test, y_test, z_test, y_test) > 0.8 else "folded"
+
+
 def _any_silent(z, y, z_test, y_test):
     return "collapsed" if bool((z.std(0) < 1e-3).any()) else diagnose_features(z, y, z_test, y_test)
 
@@ -373,25 +423,28 @@ def _no_neighbors(z, y, z_test, y_test):
 
 
 diagnosis = Exercise(
-    "A linear probe reads nothing off these features. Why? Return 'collapsed' (every image has the same code), "
-    "'mismatched' (test images were prepared in another way than training images), 'folded' (the classes are apart, "
-    "but no linear decision boundary divides them) or 'fine'.",
+    "A linear probe reads nothing off these features. Why? Return 'collapsed' (every image has the "
+    "same code), 'mismatched' (test images were prepared in another way than training images), "
+    "'folded' (the classes are apart, but no linear decision boundary divides them) or 'fine'.",
     _check_diagnose,
     [
         "Begin with what is cheapest to see: does any unit vary at all over the images?",
-        "`metrics.linear_probe(z, y, z_test, y_test)` tells fine features from the rest, if you test on the test rows.",
-        "Two are left. With folded features a nearest-neighbor classifier (`sklearn.neighbors.KNeighborsClassifier`) does "
-        "well on the test rows; with mismatched ones nothing does.",
+        "`metrics.linear_probe(z, y, z_test, y_test)` tells fine features from the rest, if you "
+        "test on the test rows.",
+        "Two are left. With folded features a nearest-neighbor classifier "
+        "(`sklearn.neighbors.KNeighborsClassifier`) does well on the test rows; with mismatched "
+        "ones nothing does.",
     ],
     diagnose_features,
     alternatives=[_by_moments],
     wrong=[
-        (_probe_only, "wherever the linear probe fails"),
+        (_probe_only, "for another reason"),
         (_on_training_rows, "has not seen"),
+        (_on_test_rows, "merely folded"),
         (_any_silent, "collapsed means *all*"),
         (_no_neighbors, "merely folded"),
         (lambda z, y, z_test, y_test: "fine", "has not seen"),
-        (lambda z, y, z_test, y_test: True, "Return one of"),
+        (lambda z, y, z_test, y_test: ["fine"], "Return one of"),
     ],
 )
 
@@ -402,22 +455,28 @@ def _rows(y, per_class, seed):
     return torch.cat([mixed[y[mixed] == c][:per_class] for c in y.unique()])
 
 
-# -- 4: a study of one's own -------------------------------------------------------------------------------------------
+# -- 4: a study of one's own -----------------------------------------------------------------------
 
 
 def _mean_accuracies(name, entries, n):
-    rows = [torch.as_tensor(row, dtype=torch.float64).flatten() for row in entries]
-    require(len(rows) == n, f"{name!r} needs one entry per setting: {n}, not {len(rows)}.")
+    entries = list(entries) if np.iterable(entries) else []
+    require(len(entries) == n, f"{name!r} needs one entry per setting: {n}, not {len(entries)}.")
+    rows = [as_tensor(row, what=f"accuracies under {name!r}").flatten() for row in entries]
     require(
         all(len(row) >= 2 for row in rows),
-        f"{name!r} has one accuracy per setting. Which labels were drawn is luck: give two "
-        "draws or more, as a list for each setting.",
+        f"{name!r} has one accuracy per setting. Which labels were drawn is luck: give two draws "
+        "or more, as a list for each setting.",
     )
     require(
         all(bool(((row >= 0) & (row <= 100)).all()) for row in rows),
         "An accuracy lies between 0 and 100 %.",
     )
     return [float(row.mean()) for row in rows]
+
+
+_check_study = check_of_study(
+    "features", "rival", what="accuracy", least=0, most=100, read=_mean_accuracies
+)
 
 
 def study():
@@ -465,24 +524,36 @@ def _made(**changes):
 
 
 own_study = Exercise(
-    "Vary one thing in at least three steps (labels, unlabeled images, noise, width, another data set), measure your "
-    "features and a rival at each over two draws or more, and claim something that could have turned out false.",
-    check_of_study("features", "rival", read=_mean_accuracies),
+    "Vary one thing in at least three steps (labels, unlabeled images, noise, width, another data "
+    "set), measure your features and a rival at each over two draws or more, and claim something "
+    "that could have turned out false.",
+    _check_study,
     [
-        "Good questions: how many unlabeled images are enough? Does more noise make better features? Does a second hidden "
-        "layer help the probe?",
-        "Return a dict: 'claim' a sentence, 'settings' a list, 'features' and 'rival' one list of accuracies in percent "
-        "per setting (one per draw), and 'holds', a function of the two lists of means.",
-        "`lambda features, rival: features[0] - rival[0] > features[-1] - rival[-1] + 2` says: the gain shrinks by more "
-        "than 2 points.",
+        "Good questions: how many unlabeled images are enough? Does more noise make better "
+        "features? Does a second hidden layer help the probe?",
+        "Return a dict: 'claim' a sentence, 'settings' a list, 'features' and 'rival' one list of "
+        "accuracies in percent per setting (one per draw), and 'holds', a function of the two "
+        "lists of means.",
+        "`lambda features, rival: features[0] - rival[0] > features[-1] - rival[-1] + 2` says: the "
+        "gain shrinks by more than 2 points. `max(abs(f - r) for f, r in zip(features, rival)) < 2`"
+        " says that there is none of 2 points.",
     ],
     study,
     alternatives=[
         _made(),
         _made(claim="features win with the fewest labels", holds=lambda f, r: f[0] > r[0]),
+        _made(
+            claim="learned and random features differ by less than 2 points",
+            features=np.array([[60.0, 61.0], [84.0, 85.0], [93.0, 93.2]]),
+            rival=torch.tensor([[61.0, 61.5], [84.5, 83.0], [92.0, 92.5]]),
+            holds=lambda f, r: max(abs(a - b) for a, b in zip(f, r)) < 2,
+        ),
     ],
     wrong=[
         (_made(holds=lambda features, rival: True), "cannot fail"),
+        (_made(holds=lambda features, rival: features != rival), "cannot fail"),
+        (_made(holds=lambda features, rival: features[0] == 62), "exactly these numbers"),
+        (_made(holds=lambda features, rival: features[0] > 60), "depend on the second list"),
         (_made(features=[[60.0], [84.0], [93.0]]), "two draws or more"),
         (
             _made(

@@ -2,15 +2,23 @@
 
 from aecourse import losses
 from aecourse.data import Batches
-from aecourse.exercises import Exercise, is_truth, require
+from aecourse.exercises import (
+    Exercise,
+    as_number,
+    as_truth,
+    close,
+    needs_gradient,
+    require,
+    require_close,
+)
+from aecourse.exercises.inputs import Stub
 from aecourse.models import VAE, Autoencoder, mlp_decoder, mlp_encoder
+from aecourse.training import evaluate
 
 import torch
 from torch import nn
 
-SHAPE = (1, 8, 8)
-
-# -- 1: the museum ---------------------------------------------------------------------------------------------------------------
+# -- 1: the museum ---------------------------------------------------------------------------------
 
 CAUSES = {
     "A": "healthy",
@@ -22,9 +30,11 @@ CAUSES = {
 }
 LOOK = {  # where to look again; says nothing about the answer
     "A": "Row A: compare its output with its input, and read its loss word for word.",
-    "B": "Row B: which shape has model(x).flatten(1), and which has x.flatten(2)? Subtract a (32, 1, 784) from a (32, 784).",
+    "B": "Row B: which shape has model(x).flatten(1), and which has x.flatten(2)? Subtract a "
+    "(32, 1, 784) from a (32, 784).",
     "C": "Row C: what would a model that copies its input have as a loss?",
-    "D": "Row D: one term is a mean over 784 pixels, the other a sum over the code. How large is each?",
+    "D": "Row D: one term is a mean over 784 pixels, the other a sum over the code. How large is "
+    "each?",
     "E": "Row E: which of its layers behave differently while it trains? Its loss is right.",
     "F": "Row F: what does PyTorch find when it looks for the parameters of this encoder?",
 }
@@ -44,15 +54,18 @@ def _check_museum(attempt):
     )
     wrong = [row for row in CAUSES if said[row] != CAUSES[row]]
     require(not wrong, f"{len(wrong)} rows are not right yet. {LOOK[wrong[0]] if wrong else ''}")
-    return "All six. Three of them you could have found by their pictures; the other three only by asking."
+    return (
+        "All six. Three of them you could have found by their pictures; the other three only by "
+        "asking."
+    )
 
 
 museum = Exercise(
     "One word for each row: healthy, target, shapes, weights, mode, parameters.",
     _check_museum,
     [
-        "Two rows give one gray picture for all digits. Both have the wrong loss: in which one is the wrong thing compared, in which "
-        "one is the right thing weighed wrongly?",
+        "Two rows give one gray picture for all digits. Both have the wrong loss: in which one is "
+        "the wrong thing compared, in which one is the right thing weighed wrongly?",
         "Row F's loss and data are right, and its result is mediocre. Count its parameters.",
         "Row E was never told that training is over.",
     ],
@@ -69,62 +82,61 @@ museum = Exercise(
 )
 
 
-# -- 2: the test error -----------------------------------------------------------------------------------------------------------
+# -- 2: the test error -----------------------------------------------------------------------------
 
 
-class _Watched(nn.Module):
-    """A model whose error on an example is known, and that remembers the mode in which it was asked."""
+def _check_test_error(attempt, case):
+    size = case.size("batch size", 3)
+    rest = case.whole(1, size - 1)
+    x = case.values(4 * size + rest, "d")
+    x[-rest:] *= 10  # the last, small batch is unlike the others
+    batches = Batches(x, batch_size=size, shuffle=False)
+    model, power = Stub(dtype=case.dtype), 1 + (case.number + 1) % 2
 
-    def __init__(self):
-        super().__init__()
-        self.weight, self.modes = nn.Parameter(torch.zeros(1)), []
+    def loss(model, x):
+        return (model(x) - x).abs().pow(power).sum() / len(x)
 
-    def forward(self, x):
-        self.modes.append(self.training)
-        return x * self.weight
-
-
-def _check_test_error(attempt):
-    g = torch.Generator().manual_seed(0)
-    x = torch.rand(103, 5, generator=g)
-    x[-3:] *= 10  # the last, small batch is unlike the others
-    true = float(x.pow(2).sum(1).mean())
-    batches = Batches(x, batch_size=25, shuffle=False)
-    model = _Watched().train()
-    value = attempt(model, lambda model, x: losses.squared_error(model(x), x), batches)
-    require(value is not None, "Nothing was returned.")
-    value = float(value)
-    means = [float(part.pow(2).sum(1).mean()) for part in x.split(25)]
-    require(
-        abs(value - sum(means) / len(means)) > 1e-3 * true,
-        "That is the mean of batch means: the last batch of 3 counts as much as "
-        "one of 25. Weigh each batch by its size.",
+    means = [loss(model, part).item() for part in x.split(size)]
+    right = loss(model, x).item()
+    for training in (True, False):
+        model.train(training).modes.clear()
+        got = as_number(attempt(model, loss, batches), "one number, the error")
+        require_close(
+            got,
+            right,
+            [
+                (
+                    sum(means) / 5,
+                    f"That is the mean of batch means: the last batch of {rest} counts as much as "
+                    f"one of {size}. Weigh each batch by its size.",
+                ),
+                (means[-1], "That is the last batch alone. Add up over all batches."),
+                (
+                    right * len(x),
+                    "That is the sum over all examples. Divide by how many there were.",
+                ),
+                (
+                    right * len(x) / 5,
+                    "You summed over examples and divided by the number of batches.",
+                ),
+            ],
+            f"On data whose error is {right:.5g} this gives {got:.5g}.",
+        )
+        require(
+            not any(model.modes),
+            "The number is right here, but you asked the model in train mode: call model.eval() "
+            "first.",
+        )
+        came, leaves = ("train", "eval") if training else ("eval", "train")
+        require(
+            model.training == training,
+            f"Right, but a model that came in {came} mode leaves in {leaves} mode: whoever uses it "
+            "next is surprised. Put it back.",
+        )
+    return (
+        "Each example counts once, in eval mode, and nothing is left changed. evaluate() of the "
+        "course does the same."
     )
-    require(
-        abs(value - means[-1]) > 1e-3 * true,
-        "That is the last batch alone. Add up over all batches.",
-    )
-    require(
-        abs(value - true * len(x)) > 1e-3 * true * len(x),
-        "That is the sum over all examples. Divide by how many there were.",
-    )
-    require(
-        abs(value - true * len(x) / len(means)) > 1e-3 * true,
-        "You summed over examples and divided by the number of batches.",
-    )
-    require(
-        abs(value - true) < 1e-4 * true,
-        f"On data whose error is {true:.4f} this gives {value:.4f}.",
-    )
-    require(
-        not any(model.modes),
-        "The number is right here, but you asked the model in train mode: call model.eval() first.",
-    )
-    require(
-        model.training,
-        "Right, but the model came in train mode and leaves in eval mode: whoever trains on is surprised. Put it back.",
-    )
-    return "Each example counts once, in eval mode, and nothing is left changed. evaluate() of the course does the same."
 
 
 def test_error(model, loss, batches):
@@ -141,23 +153,25 @@ def test_error(model, loss, batches):
 test_error.__test__ = False  # pytest takes names that begin with test for tests
 
 
-def _restore(change):
+def _weighing(change, leave=None):
+    """An answer that makes one number of the batches' losses and sizes; `leave`: in which mode."""
+
     def attempt(model, loss, batches):
+        was_training = model.training
         model.eval()
-        value = change([(loss(model, x).item(), len(x)) for (x,) in batches])
-        model.train()
+        value = change([(loss(model, x), len(x)) for (x,) in batches])
+        model.train(was_training if leave is None else leave)
         return value
 
     return attempt
 
 
+def _mean(pairs):
+    return sum(v * n for v, n in pairs) / sum(n for _, n in pairs)
+
+
 def _in_train_mode(model, loss, batches):
-    return sum(loss(model, x).item() * len(x) for (x,) in batches) / sum(len(x) for (x,) in batches)
-
-
-def _left_in_eval(model, loss, batches):
-    model.eval()
-    return _in_train_mode(model, loss, batches)
+    return _mean([(loss(model, x), len(x)) for (x,) in batches])
 
 
 average = Exercise(
@@ -165,76 +179,107 @@ average = Exercise(
     _check_test_error,
     [
         "`loss(model, x)` is a mean over its batch. Times `len(x)` it is a sum again.",
-        "Sum `loss * len(x)` and `len(x)` over the batches, divide once at the end; eval mode before, the old mode after.",
+        "Sum `loss * len(x)` and `len(x)` over the batches, divide once at the end; eval mode "
+        "before, the old mode after.",
     ],
     test_error,
-    alternatives=[_restore(lambda pairs: sum(v * n for v, n in pairs) / sum(n for _, n in pairs))],
+    alternatives=[
+        _weighing(_mean),
+        lambda model, loss, batches: next(iter(evaluate(model, loss, batches).values())),
+    ],
     wrong=[
-        (_restore(lambda pairs: sum(v for v, _ in pairs) / len(pairs)), "mean of batch means"),
-        (_restore(lambda pairs: pairs[-1][0]), "last batch alone"),
-        (_restore(lambda pairs: sum(v * n for v, n in pairs)), "sum over all examples"),
+        (_weighing(lambda pairs: sum(v for v, _ in pairs) / len(pairs)), "mean of batch means"),
+        (_weighing(lambda pairs: pairs[-1][0]), "last batch alone"),
+        (_weighing(lambda pairs: sum(v * n for v, n in pairs)), "sum over all examples"),
         (
-            _restore(lambda pairs: sum(v * n for v, n in pairs) / len(pairs)),
+            _weighing(lambda pairs: sum(v * n for v, n in pairs) / len(pairs)),
             "divided by the number of batches",
         ),
         (_in_train_mode, "in train mode"),
-        (_left_in_eval, "leaves in eval mode"),
+        (_weighing(_mean, leave=False), "leaves in eval mode"),
+        (_weighing(_mean, leave=True), "leaves in train mode"),
+        (
+            lambda model, _, batches: test_error(
+                model, lambda model, x: losses.squared_error(model(x), x), batches
+            ),
+            "but not for inputs",
+        ),
     ],
 )
 
 
-# -- 3: a loss with three bugs ---------------------------------------------------------------------------------------------------
+# -- 3: a loss with three bugs ---------------------------------------------------------------------
 
 
-def _check_negative_elbo(attempt):
-    torch.manual_seed(0)
-    vae = VAE(mlp_encoder(SHAPE, [], 8), mlp_decoder(4, [], SHAPE))
+def _check_negative_elbo(attempt, case):
+    shape, latent = (1, case.size("H"), case.size("W")), case.size("latent", 3)
+    vae = VAE(mlp_encoder(shape, [], 2 * latent), mlp_decoder(latent, [], shape)).to(case.dtype)
     with torch.no_grad():
-        next(m for m in vae.encoder.modules() if isinstance(m, nn.Linear)).weight.mul_(3)
-    x = torch.rand(6, *SHAPE)
+        vae.encoder[2].weight.mul_(3)
+    x, pixels = case.pixels("B", *shape), shape[1] * shape[2]
 
-    def of(loss, x):
+    def of(loss):  # with the same noise
         torch.manual_seed(1)
-        return float(loss(vae, x))
+        return loss(vae, x)
 
-    torch.manual_seed(1)
-    x_hat, mu, logvar = vae(x)
-    recon, kl = losses.bce(x_hat, x).item(), losses.kl_normal(mu, logvar).item()
-    torch.manual_seed(1)
-    value = attempt(vae, x)
+    try:
+        value = of(attempt)
+    except ValueError as error:
+        require(
+            "support" not in str(error),
+            "`torch.distributions.Bernoulli` refuses gray pixels unless `validate_args=False`. "
+            "`nn.functional.binary_cross_entropy` takes them.",
+        )
+        raise
     require(
         isinstance(value, torch.Tensor) and value.ndim == 0,
         "Return one number, as a tensor without axes.",
     )
-    value, near = float(value), lambda a, b: abs(a - b) < 1e-3 * abs(b)
-    for wrong, diagnosis in (
-        (recon - kl, "The KL still has the wrong sign: it is a cost, and you subtract it."),
-        (
-            recon / 64 + kl,
-            "The reconstruction is averaged over the pixels: the KL weighs 64 times too much, and the code collapses.",
-        ),
-        (
-            recon + kl / 4,
-            "The KL is averaged over the code: it weighs too little, and the codes leave the prior.",
-        ),
-        (recon / 64 - kl / 4, "Nothing is mended yet: two averages and a sign."),
-        (
-            recon / 64 + kl / 4,
-            "Both terms are averaged over their features: 64 pixels against 4 numbers, not one ELBO.",
-        ),
-        (
-            6 * (recon + kl),
-            "You summed over the batch as well: the loss grows with the batch. Mean over the batch.",
-        ),
-    ):
-        require(not near(value, wrong), diagnosis)
-    require(
-        near(value, recon + kl),
-        f"On a small VAE this gives {value:.3f}, and {recon + kl:.3f} is right: {recon:.3f} for the "
-        f"pixels and {kl:.3f} for the code.",
+    right = of(repaired_loss)
+    kl = of(lambda vae, x: losses.kl_normal(*vae.encode(x)))
+    recon = right - kl
+    require_close(
+        value,
+        right,
+        [
+            (recon - kl, "The KL still has the wrong sign: it is a cost, and you subtract it."),
+            (-right, "That is the ELBO itself, which is to be large. A loss is its negative."),
+            (
+                recon / pixels + kl,
+                f"The reconstruction is averaged over the pixels: the KL weighs {pixels} times too "
+                "much, and the code collapses.",
+            ),
+            (
+                recon + kl / latent,
+                "The KL is averaged over the code: it weighs too little, and the codes leave the "
+                "prior.",
+            ),
+            (
+                recon / pixels - kl / latent,
+                "Nothing is mended yet: two averages and a sign.",
+            ),
+            (
+                recon / pixels + kl / latent,
+                f"Both terms are averaged over their features: {pixels} pixels against {latent} "
+                "numbers, not one ELBO.",
+            ),
+            (
+                len(x) * right,
+                "You summed over the batch as well: the loss grows with the batch. Mean over the "
+                "batch.",
+            ),
+        ],
+        f"On a small VAE this gives {value.item():.5g}, and {right.item():.5g} is right: "
+        f"{recon.item():.5g} for the pixels and {kl.item():.5g} for the code.",
+        rtol=1e-3,
     )
-    torch.manual_seed(1)
-    require(attempt(vae, x).requires_grad, "The number is right, but no gradient flows through it.")
+    for mine, wanted in zip(
+        needs_gradient(value, vae), torch.autograd.grad(right, list(vae.parameters()))
+    ):
+        require(
+            close(mine, wanted, 1e-3),
+            "The number is right, its gradient is not: neither term may be detached.",
+        )
     return "Sum over features, mean over the batch, both terms added: one ELBO."
 
 
@@ -255,6 +300,14 @@ def _variant(reduce_recon, reduce_kl, sign=1):
     return loss
 
 
+def _by_distributions(model, x, validate):
+    x_hat, mu, logvar = model(x)
+    pixels = torch.distributions.Bernoulli(x_hat, validate_args=validate)
+    q, p = (torch.distributions.Normal(m, s) for m, s in ((mu, (logvar / 2).exp()), (0.0, 1.0)))
+    kl = torch.distributions.kl_divergence(q, p)
+    return _sum(kl) - _sum(pixels.log_prob(x).flatten(1))
+
+
 def _sum(v):
     return v.sum(1).mean()
 
@@ -263,11 +316,13 @@ negative_elbo = Exercise(
     "This loss of a VAE has three bugs. Write it without them.",
     _check_negative_elbo,
     [
-        "Sum over features, mean over the batch: which of the two terms does that? Then look at the sign.",
-        '`reduction="sum"` and a division by `len(x)` for the pixels, `.sum() / len(x)` for the KL, and a plus.',
+        "Sum over features, mean over the batch: which of the two terms does that? Then look at "
+        "the sign.",
+        '`reduction="sum"` and a division by `len(x)` for the pixels, `.sum() / len(x)` for the '
+        "KL, and a plus.",
     ],
     repaired_loss,
-    alternatives=[_variant(_sum, _sum)],
+    alternatives=[_variant(_sum, _sum), lambda model, x: _by_distributions(model, x, False)],
     wrong=[
         (_variant(torch.mean, torch.mean, -1), "Nothing is mended"),
         (_variant(_sum, _sum, -1), "wrong sign"),
@@ -275,130 +330,111 @@ negative_elbo = Exercise(
         (_variant(_sum, torch.mean), "averaged over the code"),
         (_variant(torch.mean, torch.mean), "Both terms are averaged"),
         (lambda model, x: len(x) * repaired_loss(model, x), "summed over the batch"),
-        (lambda model, x: repaired_loss(model, x).detach(), "no gradient"),
+        (lambda model, x: -repaired_loss(model, x), "its negative"),
+        (lambda model, x: repaired_loss(model, x) * 6 / len(x), "but not for inputs with"),
+        (lambda model, x: repaired_loss(model, x).detach(), "No gradient flows"),
+        (_variant(_sum, lambda kl: _sum(kl).detach()), "neither term"),
+        (lambda model, x: _by_distributions(model, x, True), "validate_args=False"),
     ],
 )
 
 
-# -- 4: a checkup of one's own ---------------------------------------------------------------------------------------------------
+# -- 4: a checkup of one's own ---------------------------------------------------------------------
 
 
-class _Fixed(nn.Module):
-    def __init__(self, value):
+class _Layer(nn.Module):
+    """A layer that is a function of its input and of whether it is in training mode."""
+
+    def __init__(self, function):
         super().__init__()
-        self.value = nn.Parameter(value)
+        self.function = function
 
-    def forward(self, z):
-        return self.value.expand(len(z), *self.value.shape[1:]) + 0 * z.sum()
-
-
-class _Noise(nn.Module):
-    def forward(self, z):
-        return z + 0.5 * torch.randn_like(z)
+    def forward(self, v):
+        return self.function(v, self.training)
 
 
-def _patients():
-    """Small models, told apart by what ails them: (name, what is wrong or None, model)."""
-    torch.manual_seed(0)
-    axes = torch.linalg.qr(torch.randn(64, 8)).Q
-    x = (torch.randn(200, 8) @ axes.T).view(-1, *SHAPE)
+def _patients(case):
+    """Pictures, and small models told apart by what ails them: (name, what or None, model)."""
+    shape, n, scale = (1, case.size("H", 6), case.size("W", 6)), 40, case.scale
+    axes, other = (torch.linalg.qr(case.normal(shape[1] * shape[2], 8)).Q for _ in range(2))
+    x = (case.scale * (case.normal(n, 8) + 1) @ axes.T).view(n, *shape)
 
-    def linear(n, m, weight):
-        layer = nn.Linear(n, m)
-        with torch.no_grad():
-            layer.weight.copy_(weight), layer.bias.zero_()
+    def linear(weight):
+        layer = nn.Linear(*weight.T.shape, bias=False)
+        layer.weight = nn.Parameter(weight)
         return layer
 
-    def healthy():
-        return nn.Sequential(nn.Flatten(), linear(64, 8, axes.T)), nn.Sequential(
-            linear(8, 64, axes), nn.Unflatten(1, SHAPE)
-        )
+    def model(axes, *extra, size=1.0):
+        decoder = *map(_Layer, extra), linear(axes / size), nn.Unflatten(1, shape)
+        encoder = nn.Flatten(), linear(size * axes.T)
+        return Autoencoder(nn.Sequential(*encoder), nn.Sequential(*decoder)).eval()
 
-    norm = nn.BatchNorm1d(8, affine=False)
-    encoder, decoder = healthy()
-    other = torch.linalg.qr(torch.randn(64, 8)).Q
-    norm.train()(encoder(x))
+    def noise(z, training):
+        return z + 0.5 * scale * torch.randn_like(z)
+
+    def normalized(z, training):  # over the batch; a batch of one raises no error
+        return z - z.mean(0) + scale if training else z
+
+    def constant(z, training):
+        return (x.flatten(1).mean(0) @ axes).expand_as(z)
+
     return x, [
-        ("a healthy one", None, Autoencoder(*healthy()).eval()),
-        (
-            "a healthy one with another basis",
-            None,
-            Autoencoder(
-                nn.Sequential(nn.Flatten(), linear(64, 8, -2 * axes.T)),
-                nn.Sequential(linear(8, 64, -axes / 2), nn.Unflatten(1, SHAPE)),
-            ).eval(),
-        ),
-        (
-            "one that gives the mean for all",
-            "constant",
-            Autoencoder(healthy()[0], _Fixed(x.mean(0, keepdim=True))).eval(),
-        ),
-        (
-            "one whose answer is random",
-            "random",
-            Autoencoder(nn.Sequential(*healthy()[0], _Noise()), healthy()[1]).eval(),
-        ),
-        (
-            "one that was left in train mode",
-            "mode",
-            Autoencoder(nn.Sequential(*encoder, norm), decoder).train(),
-        ),
-        (
-            "one that rebuilds another world",
-            "error",
-            Autoencoder(
-                nn.Sequential(nn.Flatten(), linear(64, 8, other.T)),
-                nn.Sequential(linear(8, 64, other), nn.Unflatten(1, SHAPE)),
-            ).eval(),
-        ),
+        ("a healthy one", None, model(axes)),
+        ("a healthy one with another basis", None, model(axes, size=-2.0)),
+        ("one that gives the mean for all", "constant", model(axes, constant)),
+        ("one whose answer is random", "random", model(axes, noise)),
+        ("one that was left in train mode", "mode", model(axes, normalized).train()),
+        ("one that rebuilds another world", "error", model(other)),
     ]
 
 
 MISSED = {
-    "constant": "You call a model healthy that gives the same picture for every input: compare its error with the mean picture's.",
+    "constant": "You call a model healthy that gives the same picture for every input: compare its "
+    "error with the mean picture's.",
     "random": "You call a model healthy whose answer changes when it is asked again: ask twice.",
-    "mode": "You call a model healthy that was left in train mode: does its answer for one picture depend on the others in the batch?",
-    "error": "You call a model healthy that rebuilds nothing of these pictures: measure its error on x.",
+    "mode": "You call a model healthy that was left in train mode: does its answer for one picture "
+    "depend on the others in the batch?",
+    "error": "You call a model healthy that rebuilds nothing of these pictures: measure its error "
+    "on x.",
 }
 
 
-def _check_checkup(attempt):
-    x, patients = _patients()
+def _check_checkup(attempt, case):
+    x, patients = _patients(case)
     said = {}
     for name, _, model in patients:
         mode = model.training
-        said[name] = attempt(model, x)
-        require(
-            is_truth(said[name]),
-            "Return True for a healthy model, False for a sick one.",
+        said[name] = as_truth(
+            attempt(model, x.clone()), "True for a healthy model, False for a sick one"
         )
         require(
             model.training == mode,
             "Your checkup changed the mode of the model. A doctor leaves the patient as found.",
         )
     require(
-        any(map(bool, said.values())),
+        any(said.values()),
         "You call every model sick, the healthy ones too. Loosen a limit.",
     )
     for name, ill, _ in patients:
-        if ill:
-            require(not said[name], MISSED[ill])
+        require(not (ill and said[name]), MISSED.get(ill))
     for name, ill, _ in patients:
         require(
-            bool(said[name]) == (ill is None),
-            f"You call {name} sick. A code has no preferred size or sign.",
+            ill or said[name],
+            f"You call {name} sick. Neither a code nor a picture has a preferred size or sign.",
         )
-    return "Six patients, no false alarm and none missed. Which bug of this lesson would your checkup still miss?"
+    return (
+        "Six patients, no false alarm and none missed. Which bug of this lesson would your checkup "
+        "still miss?"
+    )
 
 
 def is_healthy(model, x):
     with torch.no_grad():
         once, twice = model(x), model(x)
         alone = torch.cat([model(pair) for pair in x.split(2)])
-    spread = (x - x.mean(0)).pow(2).mean()
-    beats_the_mean = (once - x).pow(2).mean() < 0.7 * spread
-    steady = torch.allclose(once, twice, atol=1e-4) and torch.allclose(once, alone, atol=1e-3)
-    return bool(beats_the_mean) and steady
+    spread = (x - x.mean(0)).pow(2).mean()  # the error of the mean picture
+    errors = [(a - b).pow(2).mean() / spread for a, b in ((once, x), (once, twice), (once, alone))]
+    return bool(errors[0] < 0.7 and errors[1] < 1e-6 and errors[2] < 1e-6)
 
 
 def _only_error(model, x):
@@ -418,16 +454,34 @@ def _small_code(model, x):
     return is_healthy(model, x) and bool(model.encode(x).std() < 1.5)
 
 
+def _small_error(model, x):
+    return is_healthy(model, x) and bool((model(x) - x).pow(2).mean() < 1e-12)
+
+
+def _beats_zero(model, x):
+    error, steady = (model(x) - x).pow(2).mean(), torch.allclose(model(x), model(x))
+    return steady and not model.training and bool(error < 0.9 * x.pow(2).mean())
+
+
+def _asks_one_picture(model, x):
+    with torch.no_grad():
+        steady = torch.allclose(model(x)[:1], model(x[:1]), rtol=1e-3, atol=1e-3 * x.abs().max())
+        steady = steady and torch.allclose(model(x), model(x))
+        return steady and ((model(x) - x).norm() < 0.5 * (x - x.mean(0)).norm()).numpy()
+
+
 checkup = Exercise(
     "A checkup of your own: `is_healthy(model, x)` returns True or False. Six models wait for it.",
     _check_checkup,
     [
         "Which questions of step 7 can be asked of a model and a batch alone?",
-        "Three suffice here: is the error below the mean picture's, is the answer the same twice, is it the same in another batch?",
+        "Three suffice here: is the error below the mean picture's, is the answer the same twice, "
+        "is it the same in another batch?",
     ],
     is_healthy,
     alternatives=[
-        lambda model, x: bool(is_healthy(model, x) and model.encode(x).std(0).min() > 1e-6)
+        lambda model, x: bool(is_healthy(model, x) and model.encode(x).std(0).min() > 0),
+        _asks_one_picture,
     ],
     wrong=[
         (lambda model, x: True, "same picture for every input"),
@@ -435,7 +489,9 @@ checkup = Exercise(
         (_only_steady, "same picture for every input"),
         (_only_error, "ask twice"),
         (_sets_eval, "changed the mode"),
-        (_small_code, "no preferred size or sign"),
+        (_small_code, "preferred size or sign"),
+        (_small_error, "values around 100"),
+        (_beats_zero, "same picture for every input"),
         (lambda model, x: 0.5, "Return True"),
     ],
 )

@@ -1,0 +1,267 @@
+"""Train lessons' recipes for as long as it pays; keep weights and cards in `zoo/`.
+
+    python scripts/zoo.py 03 07            # those of these lessons; without a name: all
+    python scripts/zoo.py 07-plane-vae     # one
+
+It runs scripts/train.py as the card of a network says, keeps the weights of the last epoch in
+float16, opens these and measures them on the test set. A training that was interrupted goes on;
+delete build/zoo/NAME to begin anew. `aecourse.zoo.load("07-plane-vae")` opens the weights.
+"""
+
+import argparse
+import hashlib
+import json
+import platform
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple
+
+from aecourse import losses, metrics, recipes, zoo
+from aecourse.data import Batches, add_gaussian
+from aecourse.data.store import atomic_write
+from aecourse.models import VAE, parameter_count
+from aecourse.seeding import forked_rng
+from aecourse.training import evaluate
+
+import torch
+from safetensors.torch import load_file, save_file
+from sklearn.decomposition import PCA
+from torch.nn import functional as F
+
+import train
+
+OUT = Path("build/zoo")  # of the trainings
+SIGMAS = (0.1, 0.3, 0.5, 0.7)
+EVENLY = torch.linspace(0.025, 0.975, 20).tolist()  # strengths from 0 to 1
+NAMES = {  # of what the losses log
+    "reconstruct": "reconstruction (bce)",
+    "recon": "reconstruction (bce)",
+    "kl": "KL",
+    "negative_elbo": "negative ELBO",
+}
+
+# -- measures: functions of a network and its recipe, {name with the unit: value} ------------------
+
+
+def least_squares(noisy, clean):
+    """The linear map with the smallest squared error, as a function of noisy images."""
+
+    def rows(x):
+        return F.pad(x.flatten(1), (0, 1), value=1.0)
+
+    a = rows(noisy)
+    weights = torch.linalg.solve(a.T @ a + torch.eye(a.shape[1]), a.T @ clean.flatten(1))
+    return lambda x: (rows(x) @ weights).clamp(0, 1).view_as(x)
+
+
+@torch.no_grad()
+def denoising(model, recipe):
+    """PSNR of test images under noise, beside linear maps: for this noise, and for any."""
+    (x,), (x_test,), found = recipe["train"], recipe["valid"], {}
+    with forked_rng(seed=0):
+        noisy = torch.cat([add_gaussian(part, s) for part, s in zip(x.chunk(20), EVENLY)])
+        blind = least_squares(noisy, x)
+        for sigma in SIGMAS:
+            linear = least_squares(add_gaussian(x, sigma), x)
+            y = add_gaussian(x_test, sigma)
+            outputs = {"network": model(y), "one linear map for all": blind(y)}
+            outputs |= {"a linear map for this noise": linear(y), "nothing done": y}
+            for who, x_hat in outputs.items():
+                value = metrics.psnr(x_hat, x_test).mean().item()
+                found[f"PSNR in dB at noise {sigma}, {who}"] = value
+    return found
+
+
+@torch.no_grad()
+def reconstruction(model, recipe):
+    """The recipe's loss and the squared error on test images, beside PCA with as many numbers."""
+    (x,), (x_test,) = recipe["train"], recipe["valid"]
+    found = evaluate(model, recipe["loss"], Batches(x_test, batch_size=1000, shuffle=False))
+    found = {f"{NAMES[name]}, nats": value for name, value in found.items()}
+    z = model.encode(x_test)[0] if isinstance(model, VAE) else model.encode(x_test)
+    found["squared error"] = losses.squared_error(model.decode(z), x_test).item()
+    pca = PCA(z.shape[1], svd_solver="covariance_eigh").fit(x.flatten(1).numpy())
+    rows = x_test.flatten(1).numpy()
+    linear = torch.from_numpy(pca.inverse_transform(pca.transform(rows)))
+    found["squared error, PCA"] = losses.squared_error(linear.view_as(x_test), x_test).item()
+    return found
+
+
+@torch.no_grad()
+def likelihood(model, recipe):
+    """Those of `reconstruction`; active latents; the tighter bound of 100 draws on 500 images."""
+    (x_test,) = recipe["valid"]
+    found = reconstruction(model, recipe)
+    found["active latents"] = metrics.active_units(model.encode(x_test)[0])
+    bound = metrics.importance_weighted_nll(model, x_test[:500], 100)
+    return found | {"importance-weighted NLL, 100 draws, nats": bound.mean().item()}
+
+
+@torch.no_grad()
+def reading(model, recipe):
+    """How many test digits, and digits cut in two, it trusts to be digits, as in lesson 07."""
+    x, y = recipe["valid"]
+    shifted = x.roll(10, 3)
+    cut = torch.cat([shifted[..., :14].flip(2), shifted[..., 14:]], dim=3)
+    (sure, digit), (sure_of_cut, _) = (model(v).softmax(1)[:, :10].max(1) for v in (x, cut))
+    shares = {
+        "test digits trusted, %": sure > 0.5,
+        "test digits trusted and read right, %": (sure > 0.5) & (digit == y),
+        "digits cut in two and put together wrongly, trusted, %": sure_of_cut > 0.5,
+    }
+    return {name: 100 * share.float().mean().item() for name, share in shares.items()}
+
+
+# -- what is trained ------------------------------------------------------------------------------
+
+
+class Plan(NamedTuple):
+    """How a recipe is trained for the zoo, and what its card says of it."""
+
+    options: str  # of scripts/train.py
+    measure: Callable
+    what: str
+    use: str
+    limits: str
+
+
+PLANS = {
+    "03-blind": Plan(
+        "--epochs 250 --lr 0.005 --batch-size 128",
+        denoising,
+        "denoising autoencoder 784-256-256-784, for Gaussian noise of any strength from 0 to 1",
+        "lesson 03's experiment: noise of any level on drawn digits",
+        "Knows upright digits in white on black; redraws anything else with their strokes. Other "
+        "kinds of noise were not trained.",
+    ),
+    "07": Plan(
+        "--epochs 150",
+        likelihood,
+        "variational autoencoder with 20 latents, lesson 07's recipe",
+        "lesson 07: the same recipe after a longer training",
+        "Without a warm-up of beta some latents stay inactive. Blurs where several digits explain "
+        "a code; samples of the prior are not always digits.",
+    ),
+    "07-plane-ae": Plan(
+        "--epochs 100",
+        reconstruction,
+        "plain autoencoder with a code of two numbers, layers of lesson 07",
+        "lesson 07's experiment: its plane of codes beside that of 07-plane-vae",
+        "Two numbers are few: many digits come back as another one. Its codes have no scale of "
+        "their own; between them the decoder was never trained.",
+    ),
+    "07-plane-vae": Plan(
+        "--epochs 100",
+        likelihood,
+        "variational autoencoder with two latents, layers of lesson 07",
+        "lesson 07's experiment: its plane of codes beside that of 07-plane-ae",
+        "Two numbers are few: many digits come back as another one. Blurs more than the plain one.",
+    ),
+    "07-reader": Plan(
+        "--epochs 6",
+        reading,
+        "convolutional classifier of lesson 07: ten digits, and *no digit*",
+        "lesson 07's experiment: says where on a plane of codes the decoder draws a digit",
+        "Has blind spots: what it saw as no digit are blends, halves, holes and clouds.",
+    ),
+}
+
+
+def command(name):
+    """The arguments of scripts/train.py for this recipe."""
+    options = PLANS[name].options.split()
+    return [name, "--source", "embedded", *options, "--out", (OUT / name).as_posix()]
+
+
+def make(name):
+    """Train the recipe `name`, keep its weights, measure them, write the card."""
+    plan, out = PLANS[name], OUT / name
+    train.main(command(name))
+    path = zoo.FOLDER / f"{name}.safetensors"
+    weights = load_file(out / "model.safetensors")
+    weights = {k: v.half() if v.is_floating_point() else v for k, v in weights.items()}
+    with atomic_write(path) as temporary:
+        save_file(weights, temporary)
+    log = [json.loads(line) for line in (out / "log.jsonl").read_text().splitlines()]
+    loss = next(key for key in log[0] if key.startswith("valid "))
+    lowest = min(log, key=lambda line: line[loss])
+    recipe = recipes.load(name, "embedded")
+    model = zoo.load(name, recipe["model"]())
+    card = {
+        "what": plan.what,
+        "use": plan.use,
+        "limits": plan.limits,
+        "data": "digits that the course draws (strokes), data/README.md",
+        "examples": len(recipe["train"][0]),
+        "command": " ".join(["python scripts/train.py", *command(name)]),
+        "epochs": len(log),
+        "seconds": round(sum(line["seconds"] for line in log)),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s)",
+        "torch": torch.__version__,
+        "kept": "the last epoch, in float16",
+        "test loss": {"last": log[-1][loss], "lowest": lowest[loss], "in epoch": lowest["epoch"]},
+        "parameters": parameter_count(model),
+        "bytes": path.stat().st_size,
+        "sha256": hashlib.sha256(path.read_bytes()).hexdigest(),
+        "measures": plan.measure(model, recipe),
+    }
+    with atomic_write(path.with_suffix(".json")) as temporary:
+        temporary.write_text(json.dumps(card, indent=2) + "\n", encoding="utf-8")
+
+
+def page():
+    """The text of zoo/README.md: a table of all cards, and a section for each."""
+    names = sorted(path.stem for path in zoo.FOLDER.glob("*.json"))
+    cards = {name: zoo.card(name) for name in names}
+    lines = [
+        "# The zoo",
+        "",
+        "Weights of lessons' recipes after a longer training, in float16, each with a card in",
+        "JSON. `aecourse.zoo.load(name)` opens them; `make zoo` trains them anew, writes the cards",
+        "and this page. The measures are those of the float16 weights on the test set, with fixed",
+        "random numbers; a test computes them again. License: that of the course.",
+        "",
+        "| name | what it is | parameters | kB | epochs | seconds, wall clock |",
+        "|---|---|---:|---:|---:|---:|",
+    ]
+    for name, card in cards.items():
+        numbers = card["parameters"], card["bytes"] // 1000, card["epochs"], card["seconds"]
+        lines.append(
+            f"| {name} | {card['what']} | " + " | ".join(map("{:,}".format, numbers)) + " |"
+        )
+    for name, card in cards.items():
+        loss = card["test loss"]
+        lines += [
+            f"\n## {name}\n",
+            f"- **What**: {card['what']}.",
+            f"- **For**: {card['use']}.",
+            f"- **Limits**: {card['limits']}",
+            f"- **Data**: {card['examples']:,} {card['data']}.",
+            f"- **Training**: `{card['command']}` with PyTorch {card['torch']} on "
+            f"{card['machine']}. Kept: {card['kept']}; its test loss is {loss['last']:.2f}, the "
+            f"lowest was {loss['lowest']:.2f} in epoch {loss['in epoch']}.",
+            "\n| measured on the test set | |",
+            "|---|---:|",
+            *(f"| {what} | {value:.4g} |" for what, value in card["measures"].items()),
+        ]
+    return "\n".join(lines) + "\n"
+
+
+def main(argv=None):
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
+    parser.add_argument("names", nargs="*", help=f"lessons, or of {', '.join(PLANS)}")
+    args = parser.parse_args(argv)
+    for start in args.names:
+        if not any(name.startswith(start) for name in PLANS):
+            parser.error(f"nothing is planned for {start!r}; known are {', '.join(PLANS)}")
+    for name in PLANS:
+        if not args.names or name.startswith(tuple(args.names)):
+            make(name)
+    with atomic_write(zoo.FOLDER / "README.md") as temporary:
+        temporary.write_text(page(), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
