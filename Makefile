@@ -9,7 +9,7 @@
 #   make site      build the web pages from the stored notebooks, offline: build/site/index.html
 #   make student   write copies of the lessons into build/: exercises open, and all solved (LESSONS as above)
 #   make bench     measure the course beside what people would use instead, write reports/benchmark.md
-#   make clean     remove what set-up and tests made; data and notebooks stay
+#   make clean     remove what set-up, tests, zoo and site made, all of build/; data, notebooks and zoo/ stay
 # Variables of the set-up, before the word make:
 #   TORCH_INDEX=https://download.pytorch.org/whl/cpu    PyTorch without its GPU libraries
 #   PYTHON=/path/to/python3.12                          a Python of your choice, 3.11 or later

@@ -17,7 +17,11 @@ def load(
     `parameters` sets; `examples=None` takes all. Raises ValueError where there is no such recipe.
     """
     lesson, _, variant = str(name).partition("-")
-    paths = [p for p in sorted(NOTEBOOKS.glob("*.ipynb")) if p.name.startswith(lesson)]
+    paths = [
+        p
+        for p in sorted(NOTEBOOKS.glob("*.ipynb"))
+        if p.name.startswith(lesson) and "-" not in p.name
+    ]
     if len(paths) != 1:
         raise ValueError(f"{len(paths)} notebooks in {NOTEBOOKS} begin with {lesson!r}")
     names = {"__name__": paths[0].stem}

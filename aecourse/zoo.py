@@ -22,7 +22,7 @@ def load(name: str, model: nn.Module | None = None) -> nn.Module:
     weights; None makes it. Raises FileNotFoundError where no weights are kept under this name, and
     ValueError where they do not fit the network.
     """
-    path, again = FOLDER / f"{name}.safetensors", f"`make zoo LESSONS={name}` trains it anew"
+    path, again = FOLDER / f"{name}.safetensors", f"`python scripts/zoo.py {name}` makes it"
     if not path.exists():
         raise FileNotFoundError(f"{path} is missing; {again}")
     if model is None:
@@ -31,8 +31,8 @@ def load(name: str, model: nn.Module | None = None) -> nn.Module:
     try:
         model.load_state_dict(load_file(path))
     except (RuntimeError, SafetensorError) as error:
-        wanted = f"it holds the network of the recipe {name!r}"
-        raise ValueError(f"{path} does not fit this network ({wanted}), or {again}") from error
+        wanted = f"it holds that of the recipe {name!r}; if it is damaged, {again} anew"
+        raise ValueError(f"{path} cannot be loaded into this network: {wanted}") from error
     return model.eval()
 
 

@@ -142,7 +142,10 @@ def clean(notebook: NotebookNode) -> None:
             data = output.get("data", {})
             if "application/vnd.jupyter.widget-view+json" in data:
                 if not PROGRESS_BAR.search(data.get("text/plain", "")):
-                    kept.append(nbformat.v4.new_output("display_data", {"text/plain": INTERACTIVE}))
+                    shown = {"text/plain": INTERACTIVE}
+                    if "text/html" in data:  # an explorer: the web page fills it
+                        shown["text/html"] = data["text/html"]
+                    kept.append(nbformat.v4.new_output("display_data", shown))
             elif output.get("name") != "stderr":
                 kept.append(output)
         if cell.cell_type == "code":

@@ -451,9 +451,10 @@ def share(lesson: dict) -> float:
 
 
 def hash_of(lesson: str) -> str:
-    """The first 16 digits of the SHA-256 of a lesson's exercises, as they stand in their file."""
-    path = LESSONS / f"lesson_{lesson}.py"
-    return hashlib.sha256(path.read_bytes()).hexdigest()[:16]
+    """The first 16 digits of the SHA-256 of a lesson's exercises and of what checks them."""
+    names = (f"lesson_{lesson}", "__init__", "inputs")
+    texts = [(LESSONS / f"{name}.py").read_bytes() for name in names]
+    return hashlib.sha256(b"".join(texts)).hexdigest()[:16]
 
 
 def load() -> dict:

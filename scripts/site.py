@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+MARK = ".aecourse-site"  # in the folder of a site: it may be replaced
 SPHINX = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
 
 
@@ -32,35 +33,37 @@ def write_explorers(folder: Path) -> None:
 
 def build(out: Path) -> None:
     """Write the site into the folder `out`, anew. Raises CalledProcessError."""
-    shutil.rmtree(out, ignore_errors=True)
     with tempfile.TemporaryDirectory() as scratch:
-        source, explorers = Path(scratch, "source"), Path(scratch, "explorers")
+        source, explorers, made = (Path(scratch, name) for name in ("source", "explorers", "made"))
         shutil.copytree(ROOT / "site", source)
         for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
             shutil.copy(path, source)
-        command = [sys.executable, *SPHINX, "-d", Path(scratch, "doctrees"), source, out]
+        command = [sys.executable, *SPHINX, "-d", Path(scratch, "doctrees"), source, made]
         with subprocess.Popen(command) as sphinx:
             write_explorers(explorers)
         if sphinx.returncode:
             raise subprocess.CalledProcessError(sphinx.returncode, command)
-        shutil.copytree(explorers, out / "_static", dirs_exist_ok=True)
-    (out / "notebooks").mkdir()
-    for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
-        shutil.copy(path, out / "notebooks")
+        shutil.copytree(explorers, made / "_static", dirs_exist_ok=True)
+        (made / "notebooks").mkdir()
+        for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
+            shutil.copy(path, made / "notebooks")
+        (made / MARK).write_text("scripts/site.py writes this folder anew each time\n")
+        shutil.rmtree(out, ignore_errors=True)
+        shutil.copytree(made, out)
 
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "build/site", help="the folder to write")
     args = parser.parse_args(argv)
-    if args.out.exists() and not (args.out / ".buildinfo").exists():
+    if args.out.exists() and not (args.out / MARK).exists():
         print(f"{args.out} is there already, and it is not a site of this course", file=sys.stderr)
         return 1
     start = time.perf_counter()
     try:
         build(args.out)
-    except subprocess.CalledProcessError:
-        print("the site was not built: see the messages above", file=sys.stderr)
+    except (subprocess.CalledProcessError, FileNotFoundError) as error:
+        print(f"the site was not built: {error}", file=sys.stderr)
         return 1
     size = sum(path.stat().st_size for path in args.out.rglob("*") if path.is_file())
     seconds = time.perf_counter() - start

@@ -135,7 +135,7 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", help="beginnings of names, 02 for one; default: all")
     parser.add_argument("--out", type=Path, default=BUILD, help="default: build/")
-    parser.add_argument("--execute", action="store_true", help="run the solved copies, which takes")
+    parser.add_argument("--execute", action="store_true", help="run the solved copies in full")
     args = parser.parse_args(argv)
     os.environ[OFF] = "off"  # the answers are not a learner's progress
     failures = []

@@ -1,7 +1,7 @@
 """Train lessons' recipes for as long as it pays; keep weights and cards in `zoo/`.
 
-    python scripts/zoo.py 03 07            # those of these lessons; without a name: all
-    python scripts/zoo.py 07-plane-vae     # one
+    python scripts/zoo.py 03 07-           # all whose name begins so; without a name: all
+    python scripts/zoo.py 07               # the one of this name
 
 It runs scripts/train.py as the card of a network says, keeps the weights of the last epoch in
 float16, opens these and measures them on the test set. A training that was interrupted goes on;
@@ -191,7 +191,7 @@ def make(name):
         "what": plan.what,
         "use": plan.use,
         "limits": plan.limits,
-        "data": "digits that the course draws (strokes), data/README.md",
+        "data": "training examples from the digits that the course draws (strokes), data/README.md",
         "examples": len(recipe["train"][0]),
         "command": " ".join(["python scripts/train.py", *command(name)]),
         "epochs": len(log),
@@ -251,14 +251,18 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("names", nargs="*", help=f"lessons, or of {', '.join(PLANS)}")
+    parser.add_argument("names", nargs="*", help=f"names or beginnings of {', '.join(PLANS)}")
     args = parser.parse_args(argv)
-    for start in args.names:
-        if not any(name.startswith(start) for name in PLANS):
-            parser.error(f"nothing is planned for {start!r}; known are {', '.join(PLANS)}")
-    for name in PLANS:
-        if not args.names or name.startswith(tuple(args.names)):
-            make(name)
+    chosen = []
+    for asked in args.names or PLANS:
+        found = [name for name in PLANS if name == asked] or [
+            name for name in PLANS if name.startswith(asked)
+        ]
+        if not found:
+            parser.error(f"nothing is planned for {asked!r}; known are {', '.join(PLANS)}")
+        chosen += found
+    for name in dict.fromkeys(chosen):
+        make(name)
     with atomic_write(zoo.FOLDER / "README.md") as temporary:
         temporary.write_text(page(), encoding="utf-8")
 

@@ -91,16 +91,15 @@ def read(directive, number):
 def cut(directive, number, figure, box):
     """(alternative text, address, width, height) of a part of a lesson's figure.
 
-    figure: the beginning of its alternative text; box: left, top, width, height in pixels. Where
-    the lesson has no such figure, its first one serves, with as much of it as has this form.
+    figure: the beginning of its alternative text; box: left, top, width, height in pixels.
     """
-    pictures = [*figures(read(directive, number)[1])]
+    pictures = figures(read(directive, number)[1])
     found = [picture for picture in pictures if picture[0].startswith(figure)]
-    alt, picture = (found or pictures)[0]
+    if not found:
+        raise directive.error(f"lesson {number} has no figure {figure!r}")
+    alt, picture = found[0]
     image = Image.open(io.BytesIO(picture)).convert("RGB")
     left, top, width, height = box
-    if not found:
-        left, top, width, height = 0, 0, image.width, image.width * height // width
     image = image.crop((left, top, left + width, min(top + height, image.height)))
     name = f"{number}-{width}.png"
     image.save(Path(directive.env.srcdir, "static", name))

@@ -23,8 +23,7 @@ NAMES = ("denoise", "plane", "q")
 FOLDER = Path(__file__).parent
 CODE = "\n".join((FOLDER / f"{name}.js").read_text("utf-8") for name in ("network", "explorers"))
 LOOK = (FOLDER / "explorers.css").read_text("utf-8")
-ACTIVATIONS = {nn.ReLU: "relu", nn.LeakyReLU: "leaky_relu", nn.GELU: "gelu"}
-ACTIVATIONS |= {nn.Sigmoid: "sigmoid", nn.Tanh: "tanh", nn.SiLU: "silu"}
+ACTIVATIONS = {nn.ReLU: "relu", nn.LeakyReLU: "leaky_relu", nn.Sigmoid: "sigmoid"}
 
 
 class Explorer(anywidget.AnyWidget):
@@ -56,7 +55,8 @@ class Explorer(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options):
         bundle, metadata = super()._repr_mimebundle_(**options)
-        bundle["text/html"] = f'<div data-explorer="{self.name}"></div>'
+        words = "An experiment to drag: run this cell, or open the course's web page."
+        bundle["text/html"] = f'<div data-explorer="{self.name}"><i>{words}</i></div>'
         return bundle, metadata
 
     def script(self) -> str:
@@ -77,13 +77,16 @@ def script() -> str:
 
 def data_script(name: str) -> str:
     """What `script` loads when the explorer of that name comes near: the zoo's networks as int8."""
-    train_x, test_x, test_y = data.digits("train", "embedded")[0], *data.digits("test", "embedded")
-    if name == "denoise":
-        return denoise(zoo.load("03-blind"), train_x, test_x, test_y, dtype="int8").script()
+    if name == "q":
+        return q().script()
+    digits = data.digits("test", "embedded")
     if name == "plane":
         networks = map(zoo.load, ("07-plane-ae", "07-plane-vae", "07-reader"))
-        return plane(*networks, test_x, test_y, dtype="int8").script()
-    return q().script()
+        return plane(*networks, *digits, dtype="int8").script()
+    if name == "denoise":
+        train_x = data.digits("train", "embedded")[0]
+        return denoise(zoo.load("03-blind"), train_x, *digits, dtype="int8").script()
+    raise ValueError(f"there is no explorer {name!r}; there are {', '.join(NAMES)}")
 
 
 def denoise(denoiser, train_x, test_x, test_y, dtype="float16") -> Explorer:
@@ -104,8 +107,8 @@ def denoise(denoiser, train_x, test_x, test_y, dtype="float16") -> Explorer:
     return Explorer(
         "denoise",
         {
-            "question": "You draw a house and add noise of 0.3. What does the autoencoder give "
-            "back, which has seen nothing but digits?",
+            "question": "The autoencoder has seen nothing but digits. You draw a house and add "
+            "noise of 0.3. What does it make of it?",
             "options": ["the house, cleaner than the blur's", "the house, worse than the blur's"]
             + ["a digit"],
         },
@@ -161,6 +164,7 @@ def plane(plain, vae, reader, test_x, test_y, dtype="float16") -> Explorer:
     reader:     a classifier of images (B, 1, 28, 28) with the classes 0 to 9 and "no digit".
     test_x, test_y: digits for the walk, for the points on the planes, and which they are.
     """
+    plain.eval(), vae.eval()
     ends = _one_of_each(test_x, test_y)
     networks = {"reader": (reader, (1, 28, 28))}
     arrays = {"ends": ends, "labels": test_y[:500].float()}
@@ -179,8 +183,8 @@ def plane(plain, vae, reader, test_x, test_y, dtype="float16") -> Explorer:
     return Explorer(
         "plane",
         {
-            "question": "Try many pairs, and look halfway. Whose pictures will the reader trust "
-            "least often? (It trusts a digit with more than 50 %.)",
+            "question": "Try many pairs, and look halfway. Whose pictures will the reader, a "
+            "classifier, trust least often? (It trusts a digit with more than 50 %.)",
             "options": ["the plain autoencoder's", "the VAE's", "the pixel blend's"],
         },
         networks,
@@ -205,37 +209,37 @@ def q() -> Explorer:
 
 @torch.no_grad()
 def _layers(module, x):
-    """The layers of a chain of modules in eval mode, for one input x.
+    """The layers of a chain of modules, which is put into eval mode, for one input x.
 
-    Batch normalization is folded into the layer before it.
+    Batch normalization is folded into the layer before it. Raises TypeError for what `forward` in
+    network.js cannot do.
     """
-    layers = []
-    for part in _chain(module.eval()):
+    layers, wanted = [], module.eval()(x)
+    for part in _chain(module):
         before, x, layer = x, part(x), None
         if isinstance(part, nn.BatchNorm1d | nn.BatchNorm2d):
             _fold(part, layers[-1])
         elif isinstance(part, nn.Linear):
             layer = {"op": "linear", "inputs": part.in_features, "outputs": part.out_features}
         elif isinstance(part, nn.Conv2d | nn.ConvTranspose2d):
+            if part.groups > 1 or part.dilation != (1, 1):
+                raise TypeError("network.js has no groups and no dilation")
             transposed = isinstance(part, nn.ConvTranspose2d)
             small, large = (before, x) if transposed else (x, before)
             layer = {"op": "conv", "inputs": part.in_channels, "outputs": part.out_channels}
-            layer |= {
-                "small": [*small.shape[2:]],
-                "large": [*large.shape[2:]],
-                "transposed": transposed,
-            }
+            layer |= {"small": [*small.shape[2:]], "large": [*large.shape[2:]]}
             layer |= {"kernel": part.kernel_size[0], "stride": part.stride[0]}
-            layer |= {"padding": part.padding[0]}
-        elif isinstance(part, nn.Upsample):
-            layer = {"op": "upsample", "factor": int(part.scale_factor)}
-            layer |= {"channels": before.shape[1], "size": [*before.shape[2:]]}
+            layer |= {"padding": part.padding[0], "transposed": transposed}
         elif type(part) in ACTIVATIONS:
             layer = {"op": ACTIVATIONS[type(part)], "slope": getattr(part, "negative_slope", 0)}
         elif not torch.equal(before.flatten(), x.flatten()):
             raise TypeError(f"network.js has no {type(part).__name__}")
         if layer:
+            if "outputs" in layer:
+                layer["bias"] = torch.zeros(layer["outputs"])
             layers.append(layer | {k: p.detach() for k, p in part.named_parameters()})
+    if x.shape != wanted.shape or not torch.allclose(x, wanted, atol=1e-5):
+        raise TypeError("network.js runs chains of layers; this network is none")
     return layers
 
 
@@ -253,14 +257,14 @@ def _fold(norm, layer):
     by_output = [1] * layer["weight"].ndim
     by_output[1 if layer.get("transposed") else 0] = -1
     layer["weight"] = layer["weight"] * scale.view(by_output)
-    layer["bias"] = layer.get("bias", 0) * scale + shift
+    layer["bias"] = layer["bias"] * scale + shift
 
 
 def _pack(networks, arrays, dtype):
     """(what and where as a dict for JSON, the numbers as bytes)."""
     arrays, pack = dict(arrays), {"networks": {}, "arrays": {}}
     for name, (module, shape) in networks.items():
-        layers = pack["networks"][name] = _layers(module, torch.rand(1, *shape))
+        layers = pack["networks"][name] = _layers(module, torch.full((1, *shape), 0.5))
         for i, layer in enumerate(layers):
             for key in {"weight", "bias"} & set(layer):
                 arrays[f"{name} {i} {key}"] = layer[key]

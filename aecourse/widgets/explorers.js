@@ -20,31 +20,34 @@ function slider(text, [min, max, step, value], changed) {
 }
 
 function choice(text, options, value, changed) {
-  const select = element("select", {}, ...options.map((name, i) => new Option(name, i)));
-  select.value = value;
+  const select = element("select", {}, ...options.map((o, i) => new Option(o, i, 0, i === value)));
   select.onchange = () => changed(+select.value);
   return element("label", {}, `${text} `, select);
 }
 
-// A canvas to grab: `moved(x, y, pressed)` in shares of its size, by pointer or arrow keys.
+// A canvas to grab: `moved(place, pressed, before)`, places being [x, y] in shares of its size
 function handle(width, height, label, moved) {
   const canvas = element("canvas", { width, height, className: "held", tabIndex: 0 });
   Object.assign(canvas, { role: "application", ariaLabel: `${label}: drag, or use arrow keys` });
-  let at = [0.5, 0.5];
-  const go = (x, y, pressed) => moved(...(at = [clamp(x, 0, 1), clamp(y, 0, 1)]), pressed);
+  const handle = { canvas, context: canvas.getContext("2d"), at: [0.5, 0.5] };
+  const go = (place, ...rest) => moved((handle.at = place.map((v) => clamp(v, 0, 1))), ...rest);
   canvas.onpointerdown = canvas.onpointermove = (event) => {
     if (event.type === "pointerdown") canvas.setPointerCapture(event.pointerId);
     const box = canvas.getBoundingClientRect();
     const place = [(event.clientX - box.left) / box.width, (event.clientY - box.top) / box.height];
-    if (event.buttons) go(...place, true);
+    if (event.buttons) go(place, true, event.type === "pointerdown" ? place : handle.at);
   };
   canvas.onkeydown = (event) => {
     const steps = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
     if (!steps[event.key]) return;
     event.preventDefault();
-    go(...at.map((v, i) => v + steps[event.key][i] / 56), event.shiftKey);
+    go(
+      handle.at.map((v, i) => v + steps[event.key][i] / 56),
+      event.shiftKey,
+      handle.at,
+    );
   };
-  return { canvas, context: canvas.getContext("2d"), place: (x, y) => (at = [x, y]) };
+  return handle;
 }
 
 function paint(canvas, image) {
@@ -53,25 +56,19 @@ function paint(canvas, image) {
   canvas.getContext("2d").putImageData(pixels, 0, 0);
 }
 
-// An image of 28 x 28 with a caption; hovering reads off a value.
+// An image of 28 x 28 with a caption
 function picture(title) {
   const canvas = element("canvas", { width: 28, height: 28, className: "image", role: "img" });
   const caption = element("figcaption");
-  let shown = [];
-  canvas.onpointermove = ({ offsetX, offsetY }) => {
-    const [row, column] = [offsetY, offsetX].map((v) => Math.floor((28 * v) / 124));
-    canvas.title = shown[28 * row + column]?.toFixed(3);
-  };
   const show = (image, text) => {
-    paint(canvas, (shown = image));
+    paint(canvas, image);
     caption.replaceChildren(element("b", { textContent: title }), `\n${text}`);
     canvas.ariaLabel = `${title}: ${text}`;
   };
   return { node: element("figure", {}, canvas, caption), show };
 }
 
-// -- 03: draw, add noise, and compare ------------------------------------------------------------
-
+// == 03: draw, add noise, and compare ==
 // Rows and columns, each through the same 28 x 28 matrix
 function blur(image, matrix) {
   const alongRows = (x) =>
@@ -100,22 +97,24 @@ function denoise({ controls, stage, said, arrays, networks, update }) {
   };
   const starts = [...digits.keys()].map((k) => `test digit ${k}`).concat("empty paper");
   let [clean, name, level, seed] = [digits[3], starts[3], 10, 0];
-  const begin = (start) => {
-    [clean, name] = [digits[start] || new Float32Array(784), starts[start]];
-    update();
-  };
-  const pen = handle(28, 28, "Drawing; hold shift to draw", (x, y, pressed) => {
+  const stamp = (x, y) => {
     const gap = (i) => Math.hypot((i % 28) + 0.5 - 28 * x, Math.floor(i / 28) + 0.5 - 28 * y);
-    if (pressed) clean = clean.map((v, i) => Math.max(v, clamp(2 - gap(i), 0, 1)));
-    if (pressed) name = "drawing";
+    clean = clean.map((v, i) => Math.max(v, clamp(2 - gap(i), 0, 1)));
+  };
+  const pen = handle(28, 28, "Drawing; hold shift to draw", (to, pressed, before) => {
+    for (let t = 0.1; pressed && t < 1.1; t += 0.1) stamp(...lerp(before, to, t));
+    if (pressed) [name, from.control.selectedIndex] = ["drawing", -1];
     update();
   });
   pen.canvas.classList.add("image");
   const outputs = Object.keys(methods).map(picture);
-  const set = (value) => ((level = Math.round(20 * value)), update());
+  const from = choice("begin with", starts, 3, (k) => {
+    [clean, name] = [digits[k] || new Float32Array(784), starts[k]];
+    update();
+  });
   controls.append(
-    slider("strength of the noise", [0, 1, 0.05, 0.5], set),
-    choice("begin with", starts, 3, begin),
+    slider("noise σ", [0, 1, 0.05, 0.5], (v) => ((level = Math.round(20 * v)), update())),
+    from,
     element("button", { textContent: "other noise", onclick: () => ((seed += 1), update()) }),
   );
   const caption = element("figcaption", { innerHTML: "<b>draw here</b>\n&nbsp;" });
@@ -127,29 +126,31 @@ function denoise({ controls, stage, said, arrays, networks, update }) {
     const scores = restored.map((image) => psnr(image, clean));
     outputs.forEach((out, i) => out.show(restored[i], `${scores[i].toFixed(1)} dB`));
     paint(pen.canvas, clean);
-    const lead = scores[3] - Math.max(...scores.slice(0, 3));
-    said.textContent = `The autoencoder's lead over the best other: ${lead.toFixed(1)} dB.`;
-    return [name, (level / 20).toFixed(2), ...scores.map((v) => v.toFixed(1))];
+    pen.context.fillStyle = document.activeElement === pen.canvas ? "#e69f00" : "transparent";
+    pen.context.fillRect(...pen.at.map((v) => Math.floor(27.9 * v)), 1, 1); // where keys draw
+    const nearest = Object.keys(methods)[scores.indexOf(Math.max(...scores))];
+    said.textContent = `Nearest to the clean image: ${nearest}.`;
+    return [name, `${(level / 20).toFixed(2)} (${seed + 1})`, ...scores.map((v) => v.toFixed(1))];
   };
   return { head: ["input", "noise", ...Object.keys(methods)], draw };
 }
 
-// -- 07: one pointer on two latent planes --------------------------------------------------------
-
+// == 07: one pointer on two latent planes ==
 function verdict(reader, image) {
   const logits = forward(reader, image);
   const best = logits.indexOf(Math.max(...logits));
   const share = 100 / logits.reduce((sum, v) => sum + Math.exp(v - logits[best]), 0);
-  return `${best < 10 ? best : "no digit"}, ${share.toFixed(0)} %`;
+  const text = `${best < 10 ? best : "no digit"}, ${share.toFixed(0)} %`;
+  return { text, trusted: best < 10 && share > 50 };
 }
 
-function plane({ controls, stage, arrays, networks, update }) {
+function plane({ controls, stage, said, arrays, networks, update }) {
   const [side, digits] = [212, split(784)(arrays.ends)];
   let [from, to, t, free] = [3, 8, 0.5, null]; // free: a point off the line, in shares of a plane
   const toPixel = ([x, y]) => [side * x, side * (1 - y)];
   const models = ["plain", "VAE"].map((name) => {
     const [codes, ends] = ["codes", "ends"].map((kind) => split(2)(arrays[`${name} ${kind}`]));
-    const move = (x, y) => ((free = Float32Array.of(x, 1 - y)), update());
+    const move = ([x, y]) => ((free = Float32Array.of(x, 1 - y)), update());
     const grip = handle(side, side, `Latent plane, ${name}`, move);
     const codesDrawn = element("canvas", { width: side, height: side });
     const context = codesDrawn.getContext("2d");
@@ -179,23 +180,26 @@ function plane({ controls, stage, arrays, networks, update }) {
     context.beginPath();
     context.arc(...toPixel(unit), 6, 0, 7);
     context.stroke();
-    grip.place(unit[0], 1 - unit[1]);
+    grip.at = [unit[0], 1 - unit[1]];
     const image = forward(networks[name], unit);
-    const text = verdict(networks.reader, image);
-    out.show(image, `reader: ${text}`);
-    return text;
+    const judged = verdict(networks.reader, image);
+    out.show(image, `reader: ${judged.text}`);
+    return { name, ...judged };
   };
   const draw = () => {
-    const mixed = free ? new Float32Array(784) : lerp(digits[from], digits[to], t);
-    const text = free ? "–" : verdict(networks.reader, mixed);
-    blend.show(mixed, free ? "on the line only" : `reader: ${text}`);
-    return [free ? "off the line" : `${from} to ${to}, ${t.toFixed(2)}`, text, ...models.map(show)];
+    const mixed = lerp(digits[from], digits[to], t);
+    const judged = verdict(networks.reader, mixed);
+    blend.show(mixed, `reader: ${judged.text}`);
+    const all = [{ name: "pixel blend", ...judged }, ...models.map(show)];
+    const trusted = all.filter((one) => one.trusted).map((one) => one.name);
+    said.textContent = `Trusted as a digit: ${trusted.join(", ") || "none"}.`;
+    const where = `${from} to ${to}, ${t.toFixed(2)}`;
+    return [free ? `${where}; planes elsewhere` : where, ...all.map((one) => one.text)];
   };
   return { head: ["where", "pixel blend", "plain", "VAE"], draw };
 }
 
-// -- 07: q(z) in the toy, with ELBO, KL and gap --------------------------------------------------
-
+// == 07: q(z) in the toy, with ELBO, KL and gap ==
 const logNormal = (z, mean, width) =>
   -0.5 * ((z - mean) / width) ** 2 - Math.log(width * Math.sqrt(2 * Math.PI));
 
@@ -218,7 +222,7 @@ function elboTerms(settings, mean, width) {
 function q({ stage, said, settings, update }) {
   const [wide, tall] = [460, 200];
   let [mean, width, smallest] = [0, 1, Infinity];
-  const grip = handle(wide, tall, "q, its mean to the right, its width up", (x, y) => {
+  const grip = handle(wide, tall, "q: mean to the right, deviation up", ([x, y]) => {
     [mean, width] = [6 * x - 3, 0.05 * 40 ** (1 - y)];
     update();
   });
@@ -241,18 +245,18 @@ function q({ stage, said, settings, update }) {
     curve((z) => Math.exp(logNormal(z, mean, width)), "#d55e00", [6, 3]);
     Object.assign(grip.context, { font: "13px sans-serif", fillStyle: "#222222" });
     grip.context.fillText("solid: the posterior p(z | x)     dashed: q(z)", 8, 16);
-    for (let z = -2; z <= 2; z++) grip.context.fillText(z, (wide * (z + 3)) / 6 - 4, tall - 4);
-    grip.place((mean + 3) / 6, 1 - Math.log(width / 0.05) / Math.log(40));
+    const mark = (text, i) => grip.context.fillText(text, (wide * i) / 6 - 4, tall - 4);
+    ["z", -2, -1, 0, 1, 2].forEach(mark);
+    grip.at = [(mean + 3) / 6, 1 - Math.log(width / 0.05) / Math.log(40)];
     const [recon, kl, elbo, evidence, gap] = Object.values(terms).map((v) => v.toFixed(2));
     said.textContent = `ELBO = reconstruction − KL = ${recon} − ${kl} = ${elbo} nats. Its gap to
       log p(x) = ${evidence} is ${gap} nats; the smallest so far is ${smallest.toFixed(2)}.`;
     return [mean.toFixed(2), width.toFixed(2), recon, kl, elbo, gap];
   };
-  return { head: ["mean", "width", "reconstruction", "KL", "ELBO", "gap"], draw };
+  return { head: ["mean", "standard deviation", "reconstruction", "KL", "ELBO", "gap"], draw };
 }
 
-// -- An explorer in a div: the prediction, then the controls -------------------------------------
-
+// == An explorer in a div: the prediction, then the controls ==
 function start(body, name, data) {
   const [controls, stage] = [0, 1].map(() => element("div", { className: "row" }));
   const [said, rows] = [element("span", { ariaLive: "polite" }), element("tbody")];
@@ -264,18 +268,17 @@ function start(body, name, data) {
   explorer = { denoise, plane, q }[name]({ controls, stage, said, update, ...data });
   const line = (tag, texts) =>
     element("tr", {}, ...texts.map((textContent) => element(tag, { textContent })));
-  const keep = () =>
-    requestAnimationFrame(() => {
-      if (rows.firstChild?.textContent !== latest.join("")) rows.prepend(line("td", latest));
-      if (rows.children.length > 5) rows.lastChild.remove();
-    });
-  body.onchange = body.onpointerup = keep;
-  const reset = () => start(body, name, data);
+  const add = () =>
+    rows.firstChild?.textContent === latest.join("") || rows.prepend(line("td", latest));
+  const keep = () => requestAnimationFrame(add);
+  body.onchange = body.onpointerup = body.onclick = body.onkeyup = keep;
+  const reset = () => start(body, name, data).focus();
   controls.append(element("button", { textContent: "reset", onclick: reset }));
   const table = element("table", {}, line("th", explorer.head), rows);
   const beside = element("p", {}, data.prediction, said); // the prediction and what is seen
   body.replaceChildren(controls, stage, beside, element("div", { className: "table" }, table));
   update();
+  return controls.lastChild;
 }
 
 function mount(root, name, pack, bytes) {
@@ -286,34 +289,37 @@ function mount(root, name, pack, bytes) {
     const answer = `(${"abcd"[i]}) ${text}`;
     const onchange = () => {
       body.inert = false;
-      prediction.textContent = `You predicted ${answer}. `;
+      prediction.textContent ||= `You predicted ${answer}. `; // the first one counts
     };
-    const radio = element("input", { type: "radio", name: `${name} prediction`, onchange });
+    const radio = element("input", { type: "radio", name: "prediction", onchange });
     return element("label", {}, radio, ` ${answer}`);
   });
   const legend = element("legend", {}, element("b", { textContent: "Predict first. " }), question);
-  const box = element("div", { className: "explorer" });
+  const box = element("form", { className: "explorer", onsubmit: () => false });
   box.append(element("fieldset", {}, legend, ...answers), body);
-  box.onkeydown = (event) => event.stopPropagation(); // JupyterLab takes the arrow keys otherwise
+  // JupyterLab takes arrow keys for its own; its shortcuts with Ctrl go on
+  box.onkeydown = (event) => event.ctrlKey || event.metaKey || event.stopPropagation();
   root.replaceChildren(box);
   start(body, name, data);
 }
 
 // On a web page, the data of an explorer are loaded when its div comes near the window.
 function watchPage(source) {
-  const load = ([{ isIntersecting, target }], observer) => {
-    if (!isIntersecting) return;
-    observer.disconnect();
-    const src = new URL(`explorers/${target.dataset.explorer}.js`, source);
-    document.head.append(element("script", { src }));
+  const loaded = new Set();
+  const load = ({ isIntersecting, target }) => {
+    const name = target.dataset.explorer;
+    if (!isIntersecting || loaded.has(name)) return;
+    loaded.add(name);
+    document.head.append(element("script", { src: new URL(`explorers/${name}.js`, source) }));
   };
+  const near = new IntersectionObserver((all) => all.forEach(load), { rootMargin: "600px" });
+  const find = (selector) => document.querySelectorAll(selector);
   const data = (name, pack, text) => {
     const bytes = Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
-    mount(document.querySelector(`[data-explorer="${name}"]`), name, pack, bytes);
+    find(`[data-explorer="${name}"]`).forEach((root) => mount(root, name, pack, bytes));
   };
   window.aecourseExplorers = { data };
-  document.addEventListener("DOMContentLoaded", () => {
-    for (const root of document.querySelectorAll("[data-explorer]"))
-      new IntersectionObserver(load, { rootMargin: "600px" }).observe(root);
-  });
+  document.addEventListener("DOMContentLoaded", () =>
+    find("[data-explorer]").forEach((root) => near.observe(root)),
+  );
 }

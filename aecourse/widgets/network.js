@@ -1,5 +1,11 @@
 // A forward pass for one input: PyTorch's layers as plain loops over row-major Float32Arrays.
 
+function fromHalf(h) {
+  const [exponent, fraction] = [(h >> 10) & 31, h & 1023];
+  const size = exponent ? (1 + fraction / 1024) * 2 ** (exponent - 15) : fraction * 2 ** -24;
+  return h >> 15 ? -size : size;
+}
+
 // What `bytes` and `pack` hold: {arrays: {name: Float32Array}, networks: {name: [layer]}}, a layer
 // being {op, sizes, weight, bias}. int8 has one float32 scale per row in front.
 function unpack(pack, bytes) {
@@ -9,7 +15,7 @@ function unpack(pack, bytes) {
     const scale = (i) => view.getFloat32(offset + 4 * Math.floor((i * rows) / size), true);
     const read = {
       float32: (i) => view.getFloat32(offset + 4 * i, true),
-      float16: (i) => view.getFloat16(offset + 2 * i, true),
+      float16: (i) => fromHalf(view.getUint16(offset + 2 * i, true)),
       int8: (i) => scale(i) * view.getInt8(offset + 4 * rows + i),
     }[dtype];
     arrays[name] = Float32Array.from({ length: size }, (_, i) => read(i));
@@ -19,29 +25,17 @@ function unpack(pack, bytes) {
   return { arrays, networks };
 }
 
-// Abramowitz and Stegun 7.1.26, absolute error below 1.5e-7
-function erf(x) {
-  const t = 1 / (1 + 0.3275911 * Math.abs(x));
-  const terms = [1.061405429, -1.453152027, 1.421413741, -0.284496736, 0.254829592];
-  const sum = terms.reduce((total, term) => total * t + term, 0) * t;
-  return Math.sign(x) * (1 - sum * Math.exp(-x * x));
-}
-
 const ACTIVATIONS = {
   relu: (v) => Math.max(v, 0),
   leaky_relu: (v, slope) => (v > 0 ? v : slope * v),
-  gelu: (v) => 0.5 * v * (1 + erf(v / Math.SQRT2)),
   sigmoid: (v) => 1 / (1 + Math.exp(-v)),
 };
 
-function linear(x, { inputs, outputs, weight, bias }) {
-  const y = bias ? bias.slice() : new Float32Array(outputs);
-  for (let o = 0; o < outputs; o++) {
-    let sum = 0;
-    for (let i = 0, w = o * inputs; i < inputs; i++) sum += weight[w + i] * x[i];
-    y[o] += sum;
-  }
-  return y;
+function linear(x, { inputs, weight, bias }) {
+  return bias.map((sum, o) => {
+    for (let i = 0; i < inputs; i++) sum += weight[o * inputs + i] * x[i];
+    return sum;
+  });
 }
 
 // A kernel of k x k at this stride connects pixels of a small and a large image. A convolution
@@ -49,9 +43,8 @@ function linear(x, { inputs, outputs, weight, bias }) {
 function convolve(x, layer) {
   const { inputs, outputs, small, large, kernel, stride, padding, weight, bias } = layer;
   const areas = [large[0] * large[1], small[0] * small[1]];
-  const [areaIn, areaOut] = layer.transposed ? areas.toReversed() : areas;
-  const y = new Float32Array(outputs * areaOut);
-  if (bias) y.forEach((_, i) => (y[i] = bias[Math.floor(i / areaOut)]));
+  const [areaIn, areaOut] = layer.transposed ? [areas[1], areas[0]] : areas;
+  const y = new Float32Array(outputs * areaOut).map((_, i) => bias[Math.floor(i / areaOut)]);
   for (let o = 0; o < outputs; o++) {
     for (let n = 0; n < inputs; n++) {
       const first = (layer.transposed ? n * outputs + o : o * inputs + n) * kernel ** 2;

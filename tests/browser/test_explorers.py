@@ -16,7 +16,7 @@ from torch.distributions import Normal
 SHAPE = (1, 28, 28)
 NETWORKS = {
     "plane": (lambda: mlp_decoder(2, [256, 256], SHAPE, norm=True), (2,)),
-    "denoiser": (lambda: mlp_encoder(SHAPE, [256], 784, activation=nn.GELU), SHAPE),
+    "denoiser": (lambda: mlp_encoder(SHAPE, [256], 784), SHAPE),
     "encoder": (lambda: conv_encoder(SHAPE, [16, 32], 11), SHAPE),
     "decoder": (lambda: conv_decoder(20, [64, 32], (3, 28, 28)), (20,)),
 }
@@ -59,9 +59,30 @@ def test_the_forward_pass_is_that_of_pytorch(name, dtype, page):
     made.close()
 
 
-def test_a_layer_that_the_browser_does_not_know_is_refused():
-    with pytest.raises(TypeError, match="Softmax"):
-        explorer.Explorer("q", {}, {"it": (nn.Sequential(nn.Linear(3, 3), nn.Softmax(1)), (3,))})
+class Residual(nn.Sequential):
+    def forward(self, x):
+        return x + super().forward(x)
+
+
+REFUSED = {
+    "no Softmax": nn.Sequential(nn.Conv2d(2, 2, 3), nn.Softmax(1)),
+    "no GELU": nn.Sequential(nn.Conv2d(2, 2, 3), nn.GELU()),
+    "no groups": nn.Conv2d(2, 2, 3, groups=2),
+    "chains of layers": Residual(nn.Conv2d(2, 2, 3, padding=1)),
+}
+
+
+@pytest.mark.parametrize("said", REFUSED)
+def test_a_network_that_the_browser_cannot_run_is_refused(said):
+    with pytest.raises(TypeError, match=said):
+        explorer.Explorer("q", {}, {"it": (REFUSED[said], (2, 5, 5))})
+
+
+def test_the_javascript_is_small():
+    assert (
+        sum(len(path.read_text("utf-8").splitlines()) for path in explorer.FOLDER.glob("*.js"))
+        <= 400
+    )
 
 
 def test_psnr_is_that_of_the_metrics(page):
@@ -107,22 +128,22 @@ def site(browser, tmp_path_factory):
     (folder / "explorers").mkdir()
     (folder / "explorers.js").write_text(explorer.script(), "utf-8")
     divs = ""
-    for name in explorer.NAMES:
+    for name in explorer.NAMES:  # two of each kind
         (folder / "explorers" / f"{name}.js").write_text(explorer.data_script(name), "utf-8")
-        divs += f'<div data-explorer="{name}"></div>'
+        divs += 2 * f'<div data-explorer="{name}"></div>'
     html = f'<!doctype html><meta charset="utf-8">{divs}<script src="explorers.js"></script>'
     (folder / "index.html").write_text(html, "utf-8")
     page = browser.new_page()
     page.errors = []
     page.on("pageerror", lambda error: page.errors.append(str(error)))
-    page.on("console", lambda message: page.errors.append(message.text))
+    page.on("console", lambda said: said.type == "error" and page.errors.append(said.text))
     page.goto((folder / "index.html").as_uri())
     yield page
     page.close()
 
 
 def open_explorer(site, name):
-    root = site.locator(f'[data-explorer="{name}"]')
+    root = site.locator(f'[data-explorer="{name}"]').first
     root.scroll_into_view_if_needed()
     root.locator("canvas").first.wait_for()
     return root
@@ -137,7 +158,39 @@ def test_controls_wait_for_a_prediction_which_then_stands_beside_the_result(name
         assert body.evaluate("(node) => node.inert")
     root.get_by_role("radio").nth(1).check()
     assert not body.evaluate("(node) => node.inert")
-    assert "You predicted (b)" in body.inner_text()
+    root.get_by_role("radio").nth(2).check()
+    assert "You predicted (b)" in body.inner_text(), "the first prediction counts"
+    second = site.locator(f'[data-explorer="{name}"]').nth(1)
+    second.get_by_role("radio").first.wait_for()
+    assert not second.get_by_role("radio").nth(2).is_checked(), "each has its own prediction"
+
+
+INK = """async (canvas) => {
+  await new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)));
+  const copy = new OffscreenCanvas(28, 28).getContext("2d");
+  copy.drawImage(canvas, 0, 0);
+  const { data } = copy.getImageData(0, 0, 28, 28);
+  return data.filter((value, i) => i % 4 === 1 && value > 100).length;
+}"""  # how many pixels of the pad are white
+
+
+def test_a_fast_stroke_has_no_gaps_and_can_be_cleared(site):
+    root = open_explorer(site, "denoise")
+    root.get_by_role("radio").first.check()
+    pad, amounts = root.get_by_role("application"), []
+    for _ in range(2):
+        root.get_by_role("combobox").select_option("empty paper")
+        amounts.append(pad.evaluate(INK))
+        box = pad.bounding_box()
+        site.mouse.move(box["x"] + 20, box["y"] + 60)
+        site.mouse.down()
+        site.mouse.move(box["x"] + 100, box["y"] + 60)
+        site.mouse.up()
+        root.get_by_role("slider").focus()  # the pad marks the place of the pen while it has focus
+        amounts.append(pad.evaluate(INK))
+        root.get_by_role("slider").press("ArrowRight")
+    first, drawn, again, drawn_again = amounts
+    assert first == again == 0 and drawn == drawn_again >= 2 * 80 / 124 * 28
 
 
 @pytest.mark.parametrize("name", explorer.NAMES)

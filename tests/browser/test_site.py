@@ -63,6 +63,13 @@ def test_page_is_whole(site, page, name):
 
 
 @pytest.mark.slow
+def test_every_explorer_stands_in_a_lesson_and_its_data_beside_it(site):
+    pages = [(site / f"{name}.html").read_text(encoding="utf-8") for name in LESSONS]
+    used = {name for text in pages for name in re.findall(r'data-explorer="(\w+)"', text)}
+    assert used == {path.stem for path in (site / "_static/explorers").glob("*.js")}
+
+
+@pytest.mark.slow
 def test_site_is_small(site):
     files = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
     assert sum(files.values()) < 25e6
