@@ -59,7 +59,9 @@ def test_missing_damaged_and_unfit_weights_are_named_with_what_to_run(tmp_path, 
     ):
         zoo.load("07-plane-ae", model)
     monkeypatch.setattr(zoo, "FOLDER", tmp_path)
-    with pytest.raises(FileNotFoundError, match="99.safetensors is missing; `make zoo LESSONS=99`"):
+    with pytest.raises(
+        FileNotFoundError, match="99.safetensors is missing; `python scripts/zoo.py 99`"
+    ):
         zoo.load("99", model)
     shutil.copy(__file__, tmp_path / "99.safetensors")
     with pytest.raises(ValueError, match="99.safetensors cannot be loaded"):

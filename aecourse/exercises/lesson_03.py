@@ -48,7 +48,7 @@ def _check_occlude(attempt, case):
     require(
         not bool((counts < size**2).any() and (counts <= size**2).all() and solid.all()),
         f"Some squares are cut off at the edge, or too small: all {size**2} pixels of a square of "
-        f"size {size} have to lie inside the picture.",
+        f"size {size} have to lie inside the picture, which is {x.shape[2]} x {x.shape[3]} here.",
     )
     require(
         bool((counts == size**2).all() and (tall == size).all() and (wide == size).all()),
@@ -390,13 +390,11 @@ def _check_noise_level(attempt, case):
         (noise.mean(1).abs(), "The two signs of the noise cancel: square before you average."),
     ):
         require(near(right) or not near(mistake), diagnosis)
-    first, last = (
-        f"{float(values[0]):.3g}, ..., {float(values[-1]):.3g}" for values in (right, got)
-    )
+    worst = (got - right).abs().argmax()
     require(
         near(right),
-        f"Pictures with sigma {first} get {last}. What is left when you take the clean picture "
-        "from the noisy one?",
+        f"A picture with sigma {float(right[worst]):.4g} gets {float(got[worst]):.4g}. What is left "
+        "when you take the clean picture from the noisy one?",
     )
     return (
         "The residual of a good denoiser is the noise itself: whoever can denoise blindly knows "
@@ -435,11 +433,11 @@ noise_level = Exercise(
         (lambda D, y: (y - D(y)).flatten(1).mean(1), "two signs cancel"),
         (lambda D, y: (y - D(y)).flatten(1).mean(1).abs(), "two signs of the noise cancel"),
         (lambda D, y: (y - D(y)).std(), "one number per picture"),
-        (lambda D, y: (y - D(y)).std().expand(len(y)), "Pictures with sigma"),
+        (lambda D, y: (y - D(y)).std().expand(len(y)), "A picture with sigma"),
         (lambda D, y: (y - D(y)).pow(2).flatten(1).sum(1).div(784).sqrt(), "Right for"),
         (lambda D, y: sigma_of(D, y).clamp(max=1), "Right for"),
         (lambda D, y: D(y).flatten(1).std(dim=1), "how much the picture varies"),
-        (lambda D, y: y.pow(2).flatten(1).mean(1).sqrt(), "get "),
+        (lambda D, y: y.pow(2).flatten(1).mean(1).sqrt(), "gets "),
     ],
 )
 

@@ -70,7 +70,7 @@ def _check_kl(attempt, case):
                 "instead of 0: the constant -1/2 is missing.",
             ),
         ],
-        f"An average over draws gives {right.item():.4g} nats here; yours is {got.item():.4g}. "
+        f"The closed form gives {right.item():.4g} nats here; yours is {got.item():.4g}. "
         "Average log q(z) - log p(z) with z = mu + sigma * eps, term by term.",
     )
     gradients = needs_gradient(got, mu, logvar)

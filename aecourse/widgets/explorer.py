@@ -55,8 +55,12 @@ class Explorer(anywidget.AnyWidget):
 
     def _repr_mimebundle_(self, **options):
         bundle, metadata = super()._repr_mimebundle_(**options)
-        words = "An experiment to drag: run this cell, or open the course's web page."
-        bundle["text/html"] = f'<div data-explorer="{self.name}"><i>{words}</i></div>'
+        asked = self.pack["settings"].get("question", "")
+        options = "".join(f"<li>{text}</li>" for text in self.pack["settings"].get("options", ()))
+        bundle["text/html"] = (
+            f'<div data-explorer="{self.name}"><p><b>Predict first.</b> {asked}</p>'
+            f'<ol type="a">{options}</ol><i>Run this cell and try it.</i></div>'
+        )
         return bundle, metadata
 
     def script(self) -> str:
@@ -101,21 +105,35 @@ def denoise(denoiser, train_x, test_x, test_y, dtype="float16") -> Explorer:
     """
     with forked_rng(seed=0):
         blurs = [_tune_blur(train_x[:200], level) for level in np.linspace(0, 1, 21)]
-        arrays = {"digits": _one_of_each(test_x, test_y), "noises": torch.randn(8, 784)}
+        examples = torch.cat([_one_of_each(test_x, test_y), _house()])
+        arrays = {"digits": examples, "noises": torch.randn(8, 784)}
         linear = _least_squares(train_x)
     arrays |= dict(zip(("blurs", "edges", "values"), zip(*blurs)))
     return Explorer(
         "denoise",
         {
-            "question": "The autoencoder has seen nothing but digits. You draw a house and add "
-            "noise of 0.3. What does it make of it?",
-            "options": ["the house, cleaner than the blur's", "the house, worse than the blur's"]
-            + ["a digit"],
+            "question": "The autoencoder has seen nothing but digits. What does it make of a house "
+            "under noise of 0.3?",
+            "options": ["a house, nearer to the clean one than the blur's"]
+            + ["a house, farther from it than the blur's", "a digit"],
         },
         {"autoencoder": (denoiser, (1, 28, 28)), "linear": (linear, (784,))},
         arrays,
         dtype,
     )
+
+
+def _house():
+    """An outline (1, 1, 28, 28): two walls, a floor and a roof."""
+    corners = torch.tensor(
+        [[21, 7], [13, 7], [5, 13.5], [13, 20], [21, 20], [21, 7]]
+    )  # row, column
+    pixels = torch.cartesian_prod(torch.arange(28.0), torch.arange(28.0))
+    distances = []
+    for a, b in zip(corners[:-1], corners[1:]):
+        along = ((pixels - a) @ (b - a) / (b - a).square().sum()).clamp(0, 1)[:, None]
+        distances.append((pixels - a - along * (b - a)).norm(dim=1))
+    return (2 - torch.stack(distances).amin(0)).clamp(0, 1).view(1, 1, 28, 28)
 
 
 def _one_of_each(x, y):
@@ -202,7 +220,7 @@ def q() -> Explorer:
             "noise": 0.25,
             "question": "The smallest gap between the ELBO and log p(x) that a normal q(z) can "
             "reach here is about",
-            "options": ["0 nats", "log 2 = 0.69 nats", "2 nats"],
+            "options": ["0 nats", "0.7 nats", "2 nats"],
         },
     )
 

@@ -1,6 +1,4 @@
-// The explorers. Each puts controls and pictures into a div and returns {head, draw}: `draw` shows
-// the state as it is and returns a row for the table of settings tried, whose head is `head`.
-
+// Each explorer returns {head, draw}: draw() shows its state and returns a row of the table below.
 const clamp = (v, low, high) => Math.min(Math.max(v, low), high);
 const lerp = (a, b, t) => a.map((v, i) => (1 - t) * v + t * b[i]);
 const split = (n) => (array) =>
@@ -47,23 +45,28 @@ function handle(width, height, label, moved) {
       handle.at,
     );
   };
+  canvas.onblur = () => canvas.dispatchEvent(new Event("change", { bubbles: true }));
   return handle;
 }
 
-function paint(canvas, image) {
-  const pixels = new ImageData(28, 28);
-  image.forEach((v, i) => pixels.data.set([255 * v, 255 * v, 255 * v, 255], 4 * i));
-  canvas.getContext("2d").putImageData(pixels, 0, 0);
+function ring(context, x, y) {
+  Object.assign(context, { lineWidth: 3, strokeStyle: "#222" });
+  context.setLineDash([]);
+  context.beginPath();
+  context.arc(x, y, 7, 0, 7);
+  context.stroke();
 }
 
 // An image of 28 x 28 with a caption
-function picture(title) {
-  const canvas = element("canvas", { width: 28, height: 28, className: "image", role: "img" });
+function picture(title, canvas = element("canvas", { width: 28, height: 28, role: "img" })) {
+  canvas.classList.add("image");
   const caption = element("figcaption");
   const show = (image, text) => {
-    paint(canvas, image);
+    const pixels = new ImageData(28, 28);
+    image.forEach((v, i) => pixels.data.set([255 * v, 255 * v, 255 * v, 255], 4 * i));
+    canvas.getContext("2d").putImageData(pixels, 0, 0);
     caption.replaceChildren(element("b", { textContent: title }), `\n${text}`);
-    canvas.ariaLabel = `${title}: ${text}`;
+    if (canvas.role === "img") canvas.ariaLabel = `${title}: ${text}`;
   };
   return { node: element("figure", {}, canvas, caption), show };
 }
@@ -88,15 +91,15 @@ function denoise({ controls, stage, said, arrays, networks, update }) {
   const [edges, values] = [split(63)(arrays.edges), split(64)(arrays.values)];
   const methods = {
     noisy: (x) => x,
-    "blur and curve": (x, level) => {
+    blur: (x, level) => {
       const bin = (v) => edges[level].reduce((count, edge) => count + (edge < v), 0);
       return blur(x, blurs[level]).map((v) => values[level][bin(v)]);
     },
-    "least squares": (x) => forward(networks.linear, x).map((v) => clamp(v, 0, 1)),
+    "linear map": (x) => forward(networks.linear, x).map((v) => clamp(v, 0, 1)),
     autoencoder: (x) => forward(networks.autoencoder, x),
   };
-  const starts = [...digits.keys()].map((k) => `test digit ${k}`).concat("empty paper");
-  let [clean, name, level, seed] = [digits[3], starts[3], 10, 0];
+  const starts = [..."0123456789"].map((k) => `test digit ${k}`).concat("house", "empty paper");
+  let [clean, name, level, seed] = [digits[3], starts[3], 6, 0];
   const stamp = (x, y) => {
     const gap = (i) => Math.hypot((i % 28) + 0.5 - 28 * x, Math.floor(i / 28) + 0.5 - 28 * y);
     clean = clean.map((v, i) => Math.max(v, clamp(2 - gap(i), 0, 1)));
@@ -106,33 +109,31 @@ function denoise({ controls, stage, said, arrays, networks, update }) {
     if (pressed) [name, from.control.selectedIndex] = ["drawing", -1];
     update();
   });
-  pen.canvas.classList.add("image");
-  const outputs = Object.keys(methods).map(picture);
+  const outputs = Object.keys(methods).map((title) => picture(title));
   const from = choice("begin with", starts, 3, (k) => {
     [clean, name] = [digits[k] || new Float32Array(784), starts[k]];
     update();
   });
   controls.append(
-    slider("noise σ", [0, 1, 0.05, 0.5], (v) => ((level = Math.round(20 * v)), update())),
+    slider("noise σ", [0, 1, 0.05, 0.3], (v) => ((level = Math.round(20 * v)), update())),
     from,
     element("button", { textContent: "other noise", onclick: () => ((seed += 1), update()) }),
   );
-  const caption = element("figcaption", { innerHTML: "<b>draw here</b>\n&nbsp;" });
-  stage.append(element("figure", {}, pen.canvas, caption), ...outputs.map(({ node }) => node));
+  const paper = picture("draw here", pen.canvas);
+  stage.append(paper.node, ...outputs.map(({ node }) => node));
   const draw = () => {
-    const noise = noises[seed % noises.length];
-    const noisy = clean.map((v, i) => clamp(v + (level / 20) * noise[i], 0, 1));
+    const noisy = clean.map((v, i) => clamp(v + (level / 20) * noises[seed % 8][i], 0, 1));
     const restored = Object.values(methods).map((method) => method(noisy, level));
     const scores = restored.map((image) => psnr(image, clean));
     outputs.forEach((out, i) => out.show(restored[i], `${scores[i].toFixed(1)} dB`));
-    paint(pen.canvas, clean);
+    paper.show(clean, "shift + arrows");
     pen.context.fillStyle = document.activeElement === pen.canvas ? "#e69f00" : "transparent";
     pen.context.fillRect(...pen.at.map((v) => Math.floor(27.9 * v)), 1, 1); // where keys draw
     const nearest = Object.keys(methods)[scores.indexOf(Math.max(...scores))];
     said.textContent = `Nearest to the clean image: ${nearest}.`;
-    return [name, `${(level / 20).toFixed(2)} (${seed + 1})`, ...scores.map((v) => v.toFixed(1))];
+    return [name, `${(level / 20).toFixed(2)}, ${seed + 1}`, ...scores.map((v) => v.toFixed(1))];
   };
-  return { head: ["input", "noise", ...Object.keys(methods)], draw };
+  return { head: ["input", "σ, draw", "noisy", "blur", "linear", "AE"], draw };
 }
 
 // == 07: one pointer on two latent planes ==
@@ -146,7 +147,7 @@ function verdict(reader, image) {
 
 function plane({ controls, stage, said, arrays, networks, update }) {
   const [side, digits] = [212, split(784)(arrays.ends)];
-  let [from, to, t, free] = [3, 8, 0.5, null]; // free: a point off the line, in shares of a plane
+  let [from, to, t, free] = [6, 9, 0.5, null]; // free: a point off the line, in shares of a plane
   const toPixel = ([x, y]) => [side * x, side * (1 - y)];
   const models = ["plain", "VAE"].map((name) => {
     const [codes, ends] = ["codes", "ends"].map((kind) => split(2)(arrays[`${name} ${kind}`]));
@@ -177,9 +178,7 @@ function plane({ controls, stage, said, arrays, networks, update }) {
     context.beginPath();
     if (!free) [from, to].forEach((k) => context.lineTo(...toPixel(ends[k])));
     context.stroke();
-    context.beginPath();
-    context.arc(...toPixel(unit), 6, 0, 7);
-    context.stroke();
+    ring(context, ...toPixel(unit));
     grip.at = [unit[0], 1 - unit[1]];
     const image = forward(networks[name], unit);
     const judged = verdict(networks.reader, image);
@@ -190,13 +189,14 @@ function plane({ controls, stage, said, arrays, networks, update }) {
     const mixed = lerp(digits[from], digits[to], t);
     const judged = verdict(networks.reader, mixed);
     blend.show(mixed, `reader: ${judged.text}`);
+    blend.node.style.opacity = free ? 0.3 : 1; // it is of the line
     const all = [{ name: "pixel blend", ...judged }, ...models.map(show)];
     const trusted = all.filter((one) => one.trusted).map((one) => one.name);
     said.textContent = `Trusted as a digit: ${trusted.join(", ") || "none"}.`;
-    const where = `${from} to ${to}, ${t.toFixed(2)}`;
-    return [free ? `${where}; planes elsewhere` : where, ...all.map((one) => one.text)];
+    const where = free ? `${free[0].toFixed(2)}, ${free[1].toFixed(2)}` : t.toFixed(2);
+    return [free ? where : `${from} to ${to}, ${where}`, ...all.map((one) => one.text)];
   };
-  return { head: ["where", "pixel blend", "plain", "VAE"], draw };
+  return { head: ["where", "pixels", "plain", "VAE"], draw };
 }
 
 // == 07: q(z) in the toy, with ELBO, KL and gap ==
@@ -222,8 +222,8 @@ function elboTerms(settings, mean, width) {
 function q({ stage, said, settings, update }) {
   const [wide, tall] = [460, 200];
   let [mean, width, smallest] = [0, 1, Infinity];
-  const grip = handle(wide, tall, "q: mean to the right, deviation up", ([x, y]) => {
-    [mean, width] = [6 * x - 3, 0.05 * 40 ** (1 - y)];
+  const grip = handle(wide, tall, "q: mean to the right, deviation down", ([x, y]) => {
+    [mean, width] = [6 * x - 3, 0.05 * 40 ** y];
     update();
   });
   stage.append(grip.canvas);
@@ -232,7 +232,7 @@ function q({ stage, said, settings, update }) {
     Object.assign(grip.context, { strokeStyle: color, lineWidth: 2 });
     grip.context.beginPath();
     for (let i = 0; i <= wide; i++) {
-      const height = Math.min(density((6 * i) / wide - 3) / 2, 1);
+      const height = density((6 * i) / wide - 3) / Math.max(1.1, 0.4 / width);
       grip.context.lineTo(i, tall - 20 - (tall - 45) * height);
     }
     grip.context.stroke();
@@ -245,15 +245,16 @@ function q({ stage, said, settings, update }) {
     curve((z) => Math.exp(logNormal(z, mean, width)), "#d55e00", [6, 3]);
     Object.assign(grip.context, { font: "13px sans-serif", fillStyle: "#222222" });
     grip.context.fillText("solid: the posterior p(z | x)     dashed: q(z)", 8, 16);
-    const mark = (text, i) => grip.context.fillText(text, (wide * i) / 6 - 4, tall - 4);
-    ["z", -2, -1, 0, 1, 2].forEach(mark);
-    grip.at = [(mean + 3) / 6, 1 - Math.log(width / 0.05) / Math.log(40)];
+    const mark = (text, i) => grip.context.fillText(text, (wide * (i + 1)) / 6 - 8, tall - 4);
+    [-2, -1, 0, 1, 2, "z"].forEach(mark);
+    grip.at = [(mean + 3) / 6, Math.log(width / 0.05) / Math.log(40)];
+    ring(grip.context, wide * grip.at[0], tall * grip.at[1]);
     const [recon, kl, elbo, evidence, gap] = Object.values(terms).map((v) => v.toFixed(2));
     said.textContent = `ELBO = reconstruction − KL = ${recon} − ${kl} = ${elbo} nats. Its gap to
       log p(x) = ${evidence} is ${gap} nats; the smallest so far is ${smallest.toFixed(2)}.`;
     return [mean.toFixed(2), width.toFixed(2), recon, kl, elbo, gap];
   };
-  return { head: ["mean", "standard deviation", "reconstruction", "KL", "ELBO", "gap"], draw };
+  return { head: ["mean", "SD", "recon.", "KL", "ELBO", "gap"], draw };
 }
 
 // == An explorer in a div: the prediction, then the controls ==
@@ -271,7 +272,7 @@ function start(body, name, data) {
   const add = () =>
     rows.firstChild?.textContent === latest.join("") || rows.prepend(line("td", latest));
   const keep = () => requestAnimationFrame(add);
-  body.onchange = body.onpointerup = body.onclick = body.onkeyup = keep;
+  body.onchange = body.onpointerup = body.onclick = keep;
   const reset = () => start(body, name, data).focus();
   controls.append(element("button", { textContent: "reset", onclick: reset }));
   const table = element("table", {}, line("th", explorer.head), rows);
@@ -289,7 +290,8 @@ function mount(root, name, pack, bytes) {
     const answer = `(${"abcd"[i]}) ${text}`;
     const onchange = () => {
       body.inert = false;
-      prediction.textContent ||= `You predicted ${answer}. `; // the first one counts
+      prediction.textContent = `You predicted ${answer}. `;
+      answers.forEach(({ control }) => (control.disabled = true)); // what was said stays said
     };
     const radio = element("input", { type: "radio", name: "prediction", onchange });
     return element("label", {}, radio, ` ${answer}`);

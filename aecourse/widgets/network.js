@@ -6,8 +6,7 @@ function fromHalf(h) {
   return h >> 15 ? -size : size;
 }
 
-// What `bytes` and `pack` hold: {arrays: {name: Float32Array}, networks: {name: [layer]}}, a layer
-// being {op, sizes, weight, bias}. int8 has one float32 scale per row in front.
+// {arrays: {name: Float32Array}, networks: {name: [layer]}}; int8 has a float32 scale per row
 function unpack(pack, bytes) {
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
   const [arrays, networks] = [{}, {}];

@@ -14,6 +14,7 @@ import pytest
 
 import lessons
 
+pytestmark = pytest.mark.slow
 ROOT = Path(__file__).resolve().parents[2]
 CELLS = [
     """from aecourse import plotting, widgets
