@@ -201,8 +201,8 @@ own_claim = Exercise(
     [
         "Take something this lesson measured, and change one thing: the digits' class, the "
         "corruption, the code size.",
-        "For example the error on rotated digits: `test_x.rot90(1, (2, 3))`, over the error on "
-        'upright ones, {"above": ...}.',
+        "For example the error on mirrored digits: `test_x.flip(3)`, over the error on "
+        'those as they are, {"above": ...}.',
     ],
     noise_against_a_constant,
     alternatives=[
