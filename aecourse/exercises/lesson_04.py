@@ -1,4 +1,4 @@
-"""Exercises of lesson 04, Which other rules stop it from copying?"""
+"""Exercises of lesson 04, Which other regularizers stop it from copying?"""
 
 from aecourse import losses
 from aecourse.exercises import (
@@ -57,12 +57,12 @@ def _check_counts(attempt, case):
         [
             (
                 (z == 0).sum(),
-                "You counted every zero of the table. A unit is silent when it is off for *all* "
+                "You counted every zero of the table. A unit is inactive when it is off for *all* "
                 "images.",
             ),
             (
                 (z == 0).any(0).sum(),
-                "You counted the units that are off for *at least one* image. Silent means: off "
+                "You counted the units that are off for *at least one* image. Wanted are those off "
                 "for all of them.",
             ),
             (
@@ -170,7 +170,7 @@ def _check_fair(attempt, case):
 
 
 def fair_l1(z, decoder):
-    lengths = decoder.norm(dim=0)  # (latent,): how large a stroke each unit draws
+    lengths = decoder.norm(dim=0)  # (latent,): the length of each column
     return (z.abs() * lengths).sum() / len(z)
 
 
@@ -497,25 +497,24 @@ def _made(**changes):
 
 
 own_study = Exercise(
-    "Make a claim about a rule of this lesson, measure it at three or more settings of something, "
-    "without the rule and with "
-    "it, and say by a function of the two lists whether it holds.",
+    "Make a claim about a regularizer of this lesson, measure it at three or more settings of "
+    "something, without it and with it, and say by a function of the two lists whether it holds.",
     check_of_study("without", "with", what="measurement"),
     [
         "Good questions: with how few labels does sparsity help? Does a wider code need a stronger "
-        "penalty? Does a rule still "
-        "help when there are only 500 training pictures?",
+        "penalty? Does a regularizer still "
+        "help when there are only 500 training images?",
         "Return a dict: 'claim' a sentence, 'settings' a list, 'without' and 'with' one "
         "measurement per setting, and 'holds', a "
         "function of these two lists that is True when the claim is.",
-        "`lambda a, b: b[0] - a[0] > b[-1] - a[-1]` says: the rule gains more at the first setting "
+        "`lambda a, b: b[0] - a[0] > b[-1] - a[-1]` says: the regularizer gains more at the first setting "
         "than at the last.",
     ],
     study,
     alternatives=[
         _made(),
         _made(
-            claim="With the rule the accuracy is always higher",
+            claim="With the penalty the accuracy is always higher",
             holds=lambda a, b: all(p < q for p, q in zip(a, b)),
         ),
         _made(  # nothing was found, and that is said
