@@ -134,16 +134,6 @@ def latent_grid(decode, *, low=-2.5, high=2.5, n=12, title=None, ax=None):
 
 
 @torch.no_grad()
-def traversal(decode, z, units, *, values=(-2, -1, 0, 1, 2), title=None, ax=None):
-    """One row per latent in `units`: the code `z (latent,)`, decoded with it set to each value."""
-    codes = z.repeat(len(units), len(values), 1)
-    for row, unit in zip(codes, units):
-        row[:, unit] = torch.as_tensor(values, dtype=z.dtype)
-    labels = [f"z[{unit}]" for unit in units]
-    x = decode(codes.flatten(0, 1))
-    return images(x, columns=len(values), labels=labels, title=title, ax=ax)
-
-
 def score_histogram(
     scores, labels, *, names=("normal", "anomaly"), xlabel="score", title=None, ax=None
 ):

@@ -28,7 +28,6 @@ DRAWN = {
     "history": lambda **o: plotting.history(CURVES, reference={"r": 1.5}, **o),
     "classes": lambda **o: plotting.latent(Z, torch.arange(20) % 3, **o),
     "scale": lambda **o: plotting.latent(Z, Z[:, 0], **o),
-    "traversal": lambda **o: plotting.traversal(pixels, Z[0], [0, 1], **o),
     "bars": lambda **o: plotting.bars({"a": 1.0, "b": metrics.Interval(2, 1, 3)}, **o),
     "architecture": lambda **o: plotting.architecture_diagram(CONV, (3, 16, 16), **o),
 }
