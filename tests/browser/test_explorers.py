@@ -164,6 +164,7 @@ def test_controls_wait_for_a_prediction_which_then_stands_beside_the_result(name
         assert body.evaluate("(node) => node.inert")
     root.get_by_role("radio").nth(1).check()
     assert not body.evaluate("(node) => node.inert")
+    assert "You predicted (b)" in body.inner_text()
     assert root.get_by_role("radio").nth(2).is_disabled(), "the first prediction counts"
     second = site.locator(f'[data-explorer="{name}"]').nth(1)
     second.get_by_role("radio").first.wait_for()
