@@ -173,6 +173,8 @@ KINDS = {
     "GAN": (make_gan, gan_updates),
 }
 
+BASELINES = ("raw pixels", "random features", "variational, fitted normal")
+
 # -- measuring -------------------------------------------------------------------------------------
 
 
@@ -243,14 +245,32 @@ class Bench:
         row["probe"] = 100 * float(metrics.linear_probe(z, self.y[:1000], z_test, self.y_test))
         return row
 
+    def baselines(self):
+        """Rows of one column each: what the probe makes of pixels and of random ReLU units, and
+        how a VAE samples from a normal fitted to its codes, as the plain autoencoders do."""
+        rows = {name: dict.fromkeys(COLUMNS) for name in BASELINES}
+        with forked_rng(self.seed):
+            untrained = make_overcomplete().encoder
+        vae, _ = self.train("variational")
+        with torch.no_grad(), forked_rng(self.seed):
+            for name, encode in (("raw pixels", nn.Flatten()), ("random features", untrained)):
+                z, z_test = encode(self.x[:1000]), encode(self.x_test)
+                accuracy = metrics.linear_probe(z, self.y[:1000], z_test, self.y_test)
+                rows[name]["probe"] = 100 * float(accuracy)
+            new = self.features(self.sample_fitted(vae, len(self.x_test)))
+        distance = metrics.frechet_distance(new, self.features_test)
+        rows["variational, fitted normal"]["sampling"] = float(distance)
+        return rows
+
     def code(self, model, x):
         """Codes `(n, latent)`: of a VAE the means."""
         return model.encode(x)[0] if isinstance(model, VAE) else model.encode(x)
 
     def sample(self, model, n):
         """`n` new images: from the prior, else from a normal fitted to the training codes."""
-        if hasattr(model, "sample"):
-            return model.sample(n)
+        return model.sample(n) if hasattr(model, "sample") else self.sample_fitted(model, n)
+
+    def sample_fitted(self, model, n):
         z = self.code(model, self.x).double()
         covariance = torch.cov(z.T) + 1e-4 * torch.eye(z.shape[1], dtype=torch.float64)
         noise = torch.randn(z.shape[1], n, dtype=torch.float64)
@@ -347,6 +367,10 @@ def page(kept):
     return "\n".join(lines)
 
 
+def rounded(row):
+    return {key: value and float(f"{value:.6g}") for key, value in row.items()}
+
+
 def main(argv=None):
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--seeds", default="0,1,2", help="numbers with commas; default 0,1,2")
@@ -358,7 +382,8 @@ def main(argv=None):
             for name in KINDS:
                 print(f"{source}, seed {seed}: {name}", flush=True)
                 row = bench.measure(name)
-                rows[name] = {k: v and float(f"{v:.6g}") for k, v in row.items()}
+                rows[name] = rounded(row)
+            rows |= {name: rounded(row) for name, row in bench.baselines().items()}
             kept = json.loads(STORED.read_text()) if STORED.exists() else {}
             run = {"floor": float(f"{bench.floor():.6g}"), "rows": rows}
             kept.setdefault(str(source), {})[str(seed)] = run
