@@ -27,7 +27,7 @@ TITLE, DATA = "Frauds found", ("transactions", "simulated", ("ulb",))
 
 
 def scaled_score(errors, x):
-    """Lesson 05's score: a feature's error over what 1 % of the normal rows `x` exceed, summed."""
+    """Lesson 05's scaled score: a feature's error over what 1 % of `x` exceed, summed."""
     scale = errors(x).quantile(0.99, dim=0)
     return lambda v: (errors(v) / scale).sum(1)
 
