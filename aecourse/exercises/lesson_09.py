@@ -186,7 +186,7 @@ def _check_diagnosis(attempt, case):
             continue
         require(
             said_of(curve[-1:] * len(curve), distance, floor) != right,
-            f"You judged a run by its first epochs: its discriminator's loss goes from {curve[0]} to {curve[-1]}, and you say '{mine}'. "
+            f"You judged a run by more than its end: its discriminator's loss goes from {curve[0]} to {curve[-1]}, and you say '{mine}'. "
             "What counts is where it ended.",
         )
         require(
@@ -249,7 +249,7 @@ reading = Exercise(
     wrong=[
         (_by_discriminator, "You trust the discriminator"),
         (_by_distance, "A large distance alone"),
-        (_by_first, "by its first epochs"),
+        (_by_first, "by more than its end"),
         (lambda c, d, f: diagnosis(c, d, 0.0020), "two samples of that size"),
         (lambda c, d, f: diagnosis(c, d, max(f, 0.003)), "values around 0.01"),
         (lambda c, d, f: diagnosis(c, d, 100 * f), "that is 'discriminator"),
@@ -425,14 +425,14 @@ permutation = Exercise(
 # -- 4: a study of one's own -----------------------------------------------------------------------------------------------------
 
 
-_study = check_of_study("ours", "rival")
+_study = check_of_study("ours", "baseline")
 
 
 def _check_study(attempt):
     said = attempt() if callable(attempt) else attempt
     require(
-        isinstance(said, dict) and {"claim", "ours", "rival", "holds"} <= set(said),
-        "Return a dict with the entries 'claim', 'ours', 'rival', 'holds'.",
+        isinstance(said, dict) and {"claim", "ours", "baseline", "holds"} <= set(said),
+        "Return a dict with the entries 'claim', 'ours', 'baseline', 'holds'.",
     )
     seeds = len(said["ours"]) if isinstance(said["ours"], (list, tuple)) else 0
     require(
@@ -441,12 +441,12 @@ def _check_study(attempt):
         "nothing. Take three or more.",
     )
     praise = _study(said | {"settings": range(seeds)})
-    ours, rival = ([as_number(v) for v in said[name]] for name in ("ours", "rival"))
+    ours, baseline = ([as_number(v) for v in said[name]] for name in ("ours", "baseline"))
     require(
         len(set(ours)) > 1, "All values of 'ours' are the same: does the seed reach the training?"
     )
     for i in range(seeds):
-        others = [values[:i] + [values[i - 1]] + values[i + 1 :] for values in (ours, rival)]
+        others = [values[:i] + [values[i - 1]] + values[i + 1 :] for values in (ours, baseline)]
         require(
             as_truth(said["holds"](*others)),
             f"Your claim rests on seed number {i + 1} alone: with another seed's values in its place it is not true. That is luck until you "
@@ -457,16 +457,16 @@ def _check_study(attempt):
 
 def study():
     """A prior with thin tails against one with heavy ones: how far out does the farthest of 1,000 codes lie?"""
-    ours, rival = [], []
+    ours, baseline = [], []
     for seed in range(5):
         torch.manual_seed(seed)
         ours.append((4 * torch.rand(1000, 2) - 2).norm(dim=1).max())  # a square
-        rival.append(torch.randn(1000, 2).norm(dim=1).max())  # a normal distribution
+        baseline.append(torch.randn(1000, 2).norm(dim=1).max())  # a normal distribution
     return {
         "claim": "The farthest code of a square prior lies nearer than a normal one's",
         "ours": ours,
-        "rival": rival,
-        "holds": lambda ours, rival: max(ours) < min(rival),
+        "baseline": baseline,
+        "holds": lambda ours, baseline: max(ours) < min(baseline),
     }
 
 
@@ -474,13 +474,13 @@ def _made(**changed):
     return {
         "claim": "two steps of the discriminator bring the codes nearer",
         "ours": [0.02, 0.03, 0.02],
-        "rival": [0.06, 0.07, 0.05],
-        "holds": lambda ours, rival: all(a < b for a, b in zip(ours, rival)),
+        "baseline": [0.06, 0.07, 0.05],
+        "holds": lambda ours, baseline: all(a < b for a, b in zip(ours, baseline)),
     } | changed
 
 
-def _mean_gap(ours, rival):
-    return (sum(rival) - sum(ours)) / len(ours)
+def _mean_gap(ours, baseline):
+    return (sum(baseline) - sum(ours)) / len(ours)
 
 
 own_study = Exercise(
@@ -488,24 +488,26 @@ own_study = Exercise(
     _check_study,
     [
         "Good questions: do two updates of the discriminator per batch help? A discriminator of 16 units? A sharper prior? Fewer images?",
-        "Return a dict: 'claim' a sentence, 'ours' and 'rival' one number per seed, and 'holds' a function of these two lists that is "
+        "Return a dict: 'claim' a sentence, 'ours' and 'baseline' one number per seed, and 'holds' a function of these two lists that is "
         "True when the claim is. That the two differ by less than a bound is a claim, too.",
         "For example the energy distance of `codes(train(ring, seed=s)[0], digits_x)` to 2,000 draws of `ring`, for s in 0, 1, 2, against the same "
         "with other rates: `train(ring, lrs=..., seed=s)`. "
-        "`lambda ours, rival: all(a < b for a, b in zip(ours, rival))` says: ours is lower on every seed.",
+        "`lambda ours, baseline: all(a < b for a, b in zip(ours, baseline))` says: ours is lower on every seed.",
     ],
     study,
     alternatives=[
         _made(),
-        lambda: _made(ours=(3.0, 4, 5), rival=(1, 2, 3.1), holds=lambda a, b: _mean_gap(a, b) < -1),
+        lambda: _made(
+            ours=(3.0, 4, 5), baseline=(1, 2, 3.1), holds=lambda a, b: _mean_gap(a, b) < -1
+        ),
         _made(
             claim="16 units do as well as 128, to a hundredth",
-            rival=[0.025, 0.028, 0.021],
+            baseline=[0.025, 0.028, 0.021],
             holds=lambda a, b: max(abs(x - y) for x, y in zip(a, b)) < 0.01,
         ),
     ],
     wrong=[
-        (_made(ours=[0.02], rival=[0.06]), "game of chance"),
+        (_made(ours=[0.02], baseline=[0.06]), "game of chance"),
         (_made(ours=[0.02, 0.09, 0.02]), "not true of what you found"),
         (_made(ours=[0.02, 0.02, 0.02]), "does the seed reach"),
         (_made(holds=lambda a, b: a[0] == 0.02), "exactly these numbers"),
@@ -514,12 +516,12 @@ own_study = Exercise(
         (
             _made(
                 ours=[0.01, 0.02, 0.03],
-                rival=[0.011, 0.021, 0.3],
+                baseline=[0.011, 0.021, 0.3],
                 holds=lambda a, b: _mean_gap(a, b) > 0.05,
             ),
             "rests on seed number 3 alone",
         ),
-        (_made(rival=[0.1, 0.2]), "one number per setting"),
+        (_made(baseline=[0.1, 0.2]), "one number per setting"),
         (_made(ours=[float("nan"), 1, 2]), "NaN or infinity"),
         (lambda: 0.3, "a dict with the entries"),
     ],
