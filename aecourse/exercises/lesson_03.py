@@ -16,7 +16,7 @@ from aecourse.exercises.inputs import Stub
 import torch
 from torch import nn
 
-# -- 1: a noise of one's own -----------------------------------------------------------------------
+# -- 1: another noise ------------------------------------------------------------------------------
 
 
 def _check_occlude(attempt, case):
@@ -28,7 +28,7 @@ def _check_occlude(attempt, case):
     require(
         torch.equal(x, given),
         "You changed the tensor that you were given: the clean picture, which is the "
-        "target, is spoiled too. Work on a copy (`x.clone()`), or multiply by a mask.",
+        "target, is corrupted too. Work on a copy (`x.clone()`), or multiply by a mask.",
     )
     changed, black = ((got - x).abs() > 1e-6)[:, 0], (got == 0)[:, 0]
     require(bool(changed.any()), "Nothing is covered: no pixel has changed.")
@@ -87,8 +87,8 @@ def _check_occlude(attempt, case):
     alone = as_tensor(attempt(x[:1], size), x[:1].shape)
     require(int((alone == 0).sum()) == size**2, "A batch of one picture gets no square like these.")
     return (
-        "A noise that no filter can undo: what was under the square has to be known. Try it with "
-        "`train_denoiser(lambda x: my_occlude(x, 10))`."
+        "A noise that no filter can undo: what was under the square has to be known. Train with it: "
+        "`train_model(lambda model, x: losses.squared_error(model(my_occlude(x, 10)), x))`."
     )
 
 
@@ -180,7 +180,8 @@ def _check_denoising(attempt, case):
         "Return one number, as a tensor, so that it has a gradient.",
     )
     require(
-        torch.equal(x, given), "You changed the clean pictures. They are the target: spoil a copy."
+        torch.equal(x, given),
+        "You changed the clean pictures. They are the target: corrupt a copy.",
     )
     require(len(model.seen) > 0, "The model was never called.")
     shapes = {tuple(seen.shape[1:]) for seen in model.seen}
@@ -308,7 +309,7 @@ denoising = Exercise(
     "against the clean pictures, summed over pixels, mean over pictures.",
     _check_denoising,
     [
-        "Three lines: spoil `x`, call the model on what is left, compare with the clean `x`.",
+        "Three lines: corrupt `x`, call the model on the result, compare with the clean `x`.",
         "`torch.rand_like(x) >= 0.5` is True for about half of the pixels. Multiplying by it "
         "erases the others.",
         "`(x_hat - x).pow(2).sum() / len(x)` sums over pixels and averages over pictures.",
@@ -346,7 +347,7 @@ denoising = Exercise(
 )
 
 
-# -- 3: a denoiser as a thermometer ----------------------------------------------------------------
+# -- 3: the noise level from a denoiser ------------------------------------------------------------
 
 
 def _check_noise_level(attempt, case):

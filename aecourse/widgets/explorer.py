@@ -98,7 +98,7 @@ def denoise(denoiser, train_x, test_x, test_y, dtype="float16") -> Explorer:
 
     denoiser: a network from noisy to clean digits (B, 1, 28, 28), trained on noise of strengths
               from 0 to 1.
-    train_x:  clean digits, for its two rivals. The blur is told the strength of the noise: its
+    train_x:  clean digits, for two baselines. The blur is told the strength of the noise: its
               width and its curve are tuned for each. The linear map is the least-squares one for
               noise from 0 to 1, cut to rank 150; like the network it is not told the strength.
     test_x, test_y: digits to begin with, and which they are.
