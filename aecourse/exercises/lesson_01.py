@@ -337,7 +337,7 @@ MIXED_UP = {
 }
 
 
-def _patient(kind, case):
+def _fractions(kind, case):
     """Fraction of variance unexplained of training, test and out-of-distribution images."""
     number = case.number_between
     if kind == "memorizes":
@@ -353,7 +353,7 @@ def _patient(kind, case):
 def _check_diagnosis(attempt, case):
     for _ in range(10):
         for kind in WHY:
-            numbers = [float(f"{number:.2g}") for number in _patient(kind, case)]
+            numbers = [float(f"{number:.2g}") for number in _fractions(kind, case)]
             word = attempt(*numbers)
             require(
                 isinstance(word, str) and word in WHY,
@@ -406,10 +406,9 @@ def _diagnose_by_test(train, test, ood):
 
 
 diagnosis = Exercise(
-    "Be the doctor. Of a trained autoencoder you know three numbers: the fraction of variance "
-    "unexplained (0: perfect, 1: as bad as the mean picture) on its training images, on test "
-    "images, "
-    "and on out-of-distribution images (of another kind). "
+    "Of a trained autoencoder you know three numbers: the fraction of variance unexplained "
+    "(0: perfect, 1: as bad as the mean image) on its training images, on test images, and on "
+    "out-of-distribution images (of another kind). "
     'Return "memorizes", "copies", "too narrow" or "learned".',
     _check_diagnosis,
     [
@@ -491,15 +490,13 @@ def _made(**changes):
 
 
 own_study = Exercise(
-    "Vary one thing in at least three steps: the code size, the number of hidden numbers behind "
-    "the data, the noise on "
-    "the data, the number of training images. Measure on unseen data the fraction of variance "
-    "unexplained, and "
-    "claim something that could have turned out false.",
+    "Vary one thing in at least three steps: the code size, the number of variables behind the "
+    "data, the noise on the data, the number of training images. Measure on unseen data the "
+    "fraction of variance unexplained, and claim something that could have turned out false.",
     check_of_study("unexplained", what="fraction of variance unexplained", least=0, most=20),
     [
-        "Good questions: how does the best code size change with the noise on the data? How many "
-        "images end the memorizing?",
+        "Good questions: how does the best code size change with the noise on the data? From how "
+        "many images on does the network generalize?",
         "Return a dict: 'claim' a sentence, 'settings' a list, 'unexplained' one fraction for each "
         "setting, 'holds' a function of "
         "`unexplained` that is True when the claim is.",
