@@ -26,7 +26,11 @@ def _check_counts(attempt, case):
     require(len(got) == 2, "Return two numbers: units on per image, units never on.")
     each = "one number for each of the two, not one per image or per unit"
     on, never = (as_number(value, each) for value in got)
-    right = (z > 0).sum() / len(z)
+    right, silent = (z > 0).sum() / len(z), (z == 0).all(0).sum()
+    require(
+        not (close(on, silent) and close(never, right)) or close(on, right),
+        "Both numbers are right, and the other way round: units on per image come first.",
+    )
     require_close(
         on,
         right,
@@ -47,10 +51,14 @@ def _check_counts(attempt, case):
                 "mean over images.",
             ),
             ((z > 0).sum(), "You counted the units of all images. Take the mean over the images."),
+            (
+                (z > 0.05).sum() / len(z),
+                "You counted activations above 0.05. A unit is on where it is above 0, however "
+                "little.",
+            ),
         ],
         f"{float(right):.4g} units per image are on here. You return {on:.4g}.",
     )
-    silent = (z == 0).all(0).sum()
     require_close(
         never,
         silent,
@@ -68,6 +76,15 @@ def _check_counts(attempt, case):
             (
                 (z == 0).all(0).float().mean(),
                 "That is the *share* of units that are never on. Wanted is how many.",
+            ),
+            (
+                (z > 0).any(0).sum(),
+                "You counted the units that are on for at least one image. Wanted are the others.",
+            ),
+            (
+                (z.amax(0) - z.amin(0) < 0.05).sum(),
+                "You counted the units that hardly change, within 0.05. These are ReLU units: "
+                "compare with 0.",
             ),
         ],
         f"{silent} units are off for all images here. You return {never:g}.",
@@ -110,11 +127,15 @@ counts = Exercise(
         (lambda z: (z > 0).sum(1).float().mean(), "Return two numbers"),
         (lambda z: ((z > 0).sum() / 6, (z.amax(0) == 0).sum()), "Right for inputs with"),
         (lambda z: sparsity((z - 0.1).relu()), "units per image are on here"),
+        (lambda z: sparsity(z)[::-1], "the other way round"),
+        (lambda z: (sparsity(z)[0], (z > 0).any(0).sum()), "Wanted are the others"),
+        (lambda z: ((z > 0.05).sum(1).float().mean(), sparsity(z)[1]), "above 0.05"),
+        (lambda z: (sparsity(z)[0], (z.amax(0) - z.amin(0) < 0.05).sum()), "within 0.05"),
     ],
 )
 
 
-# -- 2: a penalty that cannot be gamed -------------------------------------------------------------
+# -- 2: a penalty without a free scale -------------------------------------------------------------
 
 
 def _check_fair(attempt, case):
@@ -141,8 +162,17 @@ def _check_fair(attempt, case):
             (right / z.shape[1], "You averaged over the units; the course sums over them."),
             (
                 (z.abs() * decoder.abs().sum(0)).sum() / len(z),
-                "It cannot be gamed, but you took the sum of absolute values for a column's "
+                "No rescaling changes it, but you took the sum of absolute values for a column's "
                 "length. The length is `norm(dim=0)`.",
+            ),
+            (
+                (z.abs() * decoder.pow(2).sum(0)).sum() / len(z),
+                "You took the sum of squares of a column; its length is the root of that.",
+            ),
+            (
+                (z.abs() * decoder.abs().amax(0)).sum() / len(z),
+                "No rescaling changes it, but you took the largest weight of a column. Its length "
+                "is the root of the sum of squares, `norm(dim=0)`.",
             ),
             (
                 (z * lengths).sum() / len(z),
@@ -175,7 +205,7 @@ def fair_l1(z, decoder):
 
 
 fair = Exercise(
-    "Write an L1 penalty that cannot be gamed: given codes `z (B, latent)` and decoder weights "
+    "Write an L1 penalty that rescaling cannot lower: given codes `z (B, latent)` and decoder weights "
     "`decoder (pixels, latent)`, "
     "count each |z| by how large a picture it draws. Sum over units, mean over images. Encoder and "
     "decoder are trained on it.",
@@ -203,6 +233,8 @@ fair = Exercise(
             lambda z, decoder: (z.abs() * decoder.abs().sum(0)).sum() / len(z),
             "sum of absolute values",
         ),
+        (lambda z, decoder: (z.abs() * decoder.pow(2).sum(0)).sum() / len(z), "sum of squares of"),
+        (lambda z, decoder: (z.abs() * decoder.abs().amax(0)).sum() / len(z), "largest weight"),
         (lambda z, decoder: (z * decoder.norm(dim=0)).sum() / len(z), "minus sign"),
         (lambda z, decoder: fair_l1(z.relu(), decoder), "minus sign"),
         (lambda z, decoder: fair_l1(z, decoder).item(), "No gradient flows"),
@@ -319,17 +351,18 @@ closed_form = Exercise(
 )
 
 
-# -- 4: what is wrong with this sparse autoencoder? ------------------------------------------------
+# -- 4: what happened to this sparse autoencoder? --------------------------------------------------
 
 
 KINDS = {  # what was measured in each of them
-    "works": "few units are on per image, each of them is on for some image, and the decoder's "
+    "sparse": "few units are on per image, each of them is on for some image, and the decoder's "
     "columns are as long as before",
-    "gamed": "as many units are on as before, while the code shrank and the decoder's columns "
+    "rescaled": "as many units are on as before, while the code shrank and the decoder's columns "
     "grew. Count units, do not add up values",
-    "dead": "few units are on per image, because most of them are on for no image. Look along the "
+    "inactive": "few units are on per image, because most of them are on for no image. Look along the "
     "other axis of the code, too",
-    "no effect": "as many units are on as before, and the decoder's columns are as long as before",
+    "shrunk": "the code is smaller, as many units are on as before, and the decoder's columns are "
+    "as long as before",
 }
 
 
@@ -342,14 +375,14 @@ def _patient(kind, case):
     z0 = case.values(n, latent).relu()  # half of the units on
     d0 = case.values(case.size("pixels", 5, 9), latent)
     z1 = z0 * (0.9 + 0.2 * case.pixels(n, latent))
-    if kind in ("works", "dead"):
+    if kind in ("sparse", "inactive"):
         z1 = (case.normal(n, latent) - case.number_between(1.2, 1.7)).relu()  # a tenth on
         z1[:latent].fill_diagonal_(1.0)  # each unit on for at least one image
-    if kind == "dead":
+    if kind == "inactive":
         z1[:, torch.randperm(latent)[: int(case.number_between(0.7, 0.9) * latent)]] = 0
     factor = case.number_between(5, 15) * (0.7 + 0.6 * case.pixels(latent))
     z1 = z1 / factor * (z0.sum() / z1.sum())
-    return z0, d0, z1, d0 * factor if kind == "gamed" else d0.clone()
+    return z0, d0, z1, d0 * factor if kind == "rescaled" else d0.clone()
 
 
 def _check_diagnosis(attempt, case):
@@ -377,15 +410,21 @@ def diagnose(z0, d0, z1, d1):
         (z1 > 0).any(dim=0).logical_not().float().mean().item()
     )  # share of units that are on for no image
     if d1.norm(dim=0).mean() > 2 * d0.norm(dim=0).mean() and on(z1) > 0.7 * on(z0):
-        return "gamed"
+        return "rescaled"
     if on(z1) > 0.7 * on(z0):
-        return "no effect"
-    return "dead" if never > 0.5 else "works"
+        return "shrunk"
+    return "inactive" if never > 0.5 else "sparse"
 
 
 def _by_penalty(z0, d0, z1, d1):
     fall = losses.l1(z1) / losses.l1(z0)
-    return "no effect" if fall > 0.5 else "dead" if diagnose(z0, d0, z1, d1) == "dead" else "works"
+    return (
+        "shrunk"
+        if fall > 0.5
+        else "inactive"
+        if diagnose(z0, d0, z1, d1) == "inactive"
+        else "sparse"
+    )
 
 
 def _without_columns(z0, d0, z1, d1):
@@ -394,26 +433,26 @@ def _without_columns(z0, d0, z1, d1):
 
 def _by_penalty_and_units(z0, d0, z1, d1):
     said = diagnose(z0, d0, z1, d0)  # a small code instead of long columns
-    return "gamed" if said == "no effect" and losses.l1(z1) < 0.3 * losses.l1(z0) else said
+    return "rescaled" if said == "shrunk" and losses.l1(z1) < 0.3 * losses.l1(z0) else said
 
 
 def _without_the_other_axis(z0, d0, z1, d1):
     said = diagnose(z0, d0, z1, d1)
-    return "works" if said == "dead" else said
+    return "sparse" if said == "inactive" else said
 
 
 diagnosis = Exercise(
     "Four people trained a sparse autoencoder with an L1 penalty. From the codes and the decoder's "
     "weights before (`z0, d0`) "
-    "and after (`z1, d1`) training, say which it is: 'works' (few units on per image), 'gamed' "
-    "(columns longer), 'dead' (most units never on) or 'no effect'. In all four the penalty fell "
-    "alike.",
+    "and after (`z1, d1`) training, say which it is: 'sparse' (few units on per image), 'rescaled' "
+    "(columns longer), 'inactive' (most units never on) or 'shrunk' (code smaller, as many units on, "
+    "columns as long). In all four the penalty fell alike.",
     _check_diagnosis,
     [
         "Codes are (n, latent), decoder weights (pixels, latent). Which numbers of this lesson "
         "would tell the four apart?",
-        "Units on per image fall in 'works' and in 'dead'. Columns grow in 'gamed' only. Many "
-        "units are never on in 'dead' only.",
+        "Units on per image fall in 'sparse' and in 'inactive'. Columns grow in 'rescaled' only. Many "
+        "units are never on in 'inactive' only.",
         "`(z1 > 0).float().mean()` is the share of units on; `d1.norm(dim=0).mean()` the mean "
         "length of a column; "
         "`(z1 > 0).any(dim=0)` says which units are ever on.",
@@ -421,26 +460,29 @@ diagnosis = Exercise(
     diagnose,
     alternatives=[
         lambda z0, d0, z1, d1: (
-            "gamed"
+            "rescaled"
             if d1.norm() > 3 * d0.norm()
-            else "dead"
+            else "inactive"
             if (z1.amax(0) == 0).float().mean() > 0.5
-            else "works"
+            else "sparse"
             if (z1 > 0).float().mean() < 0.3
-            else "no effect"
+            else "shrunk"
         )
     ],
     wrong=[
-        (_by_penalty, "You say 'works', but one is 'gamed'"),
-        (_by_penalty_and_units, "You say 'gamed', but one is 'no effect'"),
+        (_by_penalty, "You say 'sparse', but one is 'rescaled'"),
+        (_by_penalty_and_units, "You say 'rescaled', but one is 'shrunk'"),
         (_without_columns, "the decoder's columns grew"),
         (_without_the_other_axis, "the other axis"),
-        (lambda *codes: diagnose(*codes).replace("works", "dead"), "each of them is on for some"),
+        (
+            lambda *codes: diagnose(*codes).replace("sparse", "inactive"),
+            "each of them is on for some",
+        ),
         (
             lambda z0, d0, z1, d1: diagnose(z0, d0 / d0.norm(dim=0), z1, d1),
             "columns are as long as before",
         ),
-        (lambda *codes: "works", "You say 'works', but one is"),
+        (lambda *codes: "sparse", "You say 'sparse', but one is"),
         (lambda *codes: "sick", "Return one of"),
     ],
 )
