@@ -31,7 +31,10 @@ def _check_negative_elbo(attempt, case):
     )
     error, numbers = ((x_hat - x) ** 2).sum() / len(x), x[0].numel()
     recon = error / (2 * sigma**2)
-    kl = kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(0.0, 1.0)).sum() / len(x)
+    prior, posterior = Normal(0.0, 1.0), Normal(mu, (logvar / 2).exp())
+    kl = kl_divergence(posterior, prior).sum() / len(x)
+    reverse_kl = kl_divergence(prior, posterior).sum() / len(x)
+    kl_of_log_sigma = kl_divergence(Normal(mu, logvar.exp()), prior).sum() / len(x)
     right = recon + kl
     constant = (
         "You kept the Gaussian's constant: that is a negative ELBO, too, and trains the same. The "
@@ -65,6 +68,26 @@ def _check_negative_elbo(attempt, case):
                 f"{mu.shape[1]} times too little.",
             ),
             (right * len(x), "You summed over the batch: divide by the number of faces."),
+            (
+                recon * len(x) + kl,
+                "The error is summed over the batch, the KL is not: divide the error, too, by the number of faces.",
+            ),
+            (
+                recon + kl * len(x),
+                "The KL is summed over the batch, the error is not: divide the KL, too, by the number of faces.",
+            ),
+            (
+                -right,
+                "This is the ELBO itself, to be maximized. A loss is minimized: return its negative.",
+            ),
+            (
+                recon + kl_of_log_sigma,
+                "You took logvar for the log of sigma. It is the log of the *variance*: sigma^2 = exp(logvar).",
+            ),
+            (
+                recon + reverse_kl,
+                "This is the reverse KL, from the prior to q. The ELBO has KL(q || prior), the mean under q.",
+            ),
             (right + numbers * math.log(sigma * math.sqrt(2 * math.pi)), constant),
             (right + numbers * math.log(sigma), constant),
             (right + numbers * math.log(2 * math.pi) / 2, constant),
@@ -125,7 +148,24 @@ negative_elbo = Exercise(
         (_loss(lambda recon, kl, s, *_: recon * s + kl), "You divided by sigma"),
         (_loss(lambda recon, kl, s, pixels, *_: recon / pixels + kl), "averaged the error"),
         (_loss(lambda recon, kl, s, pixels, k, n: recon + kl / k), "averaged the KL"),
-        (_loss(lambda recon, kl, s, pixels, k, n: n * (recon + kl)), "over the batch"),
+        (_loss(lambda recon, kl, s, pixels, k, n: n * (recon + kl)), "You summed over the batch"),
+        (_loss(lambda recon, kl, s, pixels, k, n: n * recon + kl), "divide the error, too"),
+        (_loss(lambda recon, kl, s, pixels, k, n: recon + n * kl), "divide the KL, too"),
+        (_loss(lambda recon, kl, *_: -recon - kl), "the ELBO itself"),
+        (
+            lambda x_hat, x, mu, logvar, sigma: gaussian_negative_elbo(
+                x_hat, x, mu, 2 * logvar, sigma
+            ),
+            "for the log of sigma",
+        ),
+        (
+            lambda x_hat, x, mu, logvar, sigma: (
+                gaussian_negative_elbo(x_hat, x, mu, logvar, sigma)
+                - gaussian_negative_elbo(x, x, mu, logvar, sigma)
+                + gaussian_negative_elbo(x, x, mu * (-logvar / 2).exp(), -logvar, sigma)
+            ),
+            "the reverse KL",
+        ),
         (
             lambda x_hat, x, mu, logvar, sigma: (
                 gaussian_negative_elbo(x, x, mu, logvar, sigma)
@@ -341,8 +381,13 @@ def _check_direction(attempt, case):
     d = as_tensor(attempt(z, glasses, old), (latent,), "one number per latent: a direction")
     require(bool(d.isfinite().all()), "The direction holds NaN or infinity: is a group empty?")
     along, aged, mean = torch.linalg.lstsq(parts.double(), d[:, None]).solution[:, 0].tolist()
-    require(along > 0, "It points the wrong way: added to a code, it takes the glasses off.")
-    little = 0.1 * max(along, 1)
+    require(along > -0.1, "It points the wrong way: added to a code, it takes the glasses off.")
+    require(
+        along > 0.1,
+        f"Added to a code, your direction hardly puts glasses on: it moves a face by {along:.2f} "
+        "of the way from 0 to 1 of the attribute.",
+    )
+    little = 0.1 * along
     require(
         abs(aged) < little,
         f"Your direction puts glasses on *and* ages the face by {aged:.2f} of a lifetime: in these codes the old "
@@ -412,6 +457,9 @@ single = Exercise(
         (_gram_schmidt, "and* ages the face"),
         (lambda z, w, o: -direction(z, w, o), "wrong way"),
         (lambda z, w, o: direction(z, w, o) / 2, "its length is not"),
+        (lambda z, w, o: direction(z, w, o) / 20, "hardly puts glasses on"),
+        (lambda z, w, o: direction(z, o, w), "hardly puts glasses on"),
+        (lambda z, w, o: _plain_difference(z, w, o) / 4, "and* ages the face"),
         (lambda z, w, o: z[w == 1] - z[w == 1].mean(0), "one number per latent"),
         (
             lambda z, w, o: torch.linalg.lstsq(torch.stack([w, o], 1), z).solution[0],
@@ -423,6 +471,16 @@ single = Exercise(
 
 
 # -- 4: a small study ------------------------------------------------------------------------------------------------------------
+
+
+def _check_study(attempt):
+    said = attempt() if callable(attempt) else attempt
+    answer = check_of_study("ours", "baseline")(said)
+    require(
+        len({repr(setting) for setting in said["settings"]}) >= 3,
+        "Some settings are the same: vary one thing in at least three different steps.",
+    )
+    return answer
 
 
 def spherical_midpoints():
@@ -457,7 +515,7 @@ def _made(**changes):
 study = Exercise(
     "A study of your own: vary one thing in at least three steps, measure the VAE and a baseline at each, and claim something that "
     "could have turned out false.",
-    check_of_study("ours", "baseline"),
+    _check_study,
     [
         "Change one thing: sigma, the number of latents, the number of faces. Measure one thing: psnr, sharpness, a distance.",
         "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'baseline' one number per setting, and 'holds' a "
@@ -480,6 +538,7 @@ study = Exercise(
         (_made(holds=lambda ours, baseline: ours[0] < ours[-1]), "depend on the second list"),
         (_made(holds=lambda ours, baseline: ours[0] > baseline[0]), "not true of what you found"),
         (_made(ours=[19.2, 21.5]), "one number per setting"),
+        (_made(settings=[300, 300, 3000]), "Some settings are the same"),
         (lambda: ("The samples are blurred", [0.3, 0.31, 0.4], {"below": 100}), "a dict with"),
     ],
 )
