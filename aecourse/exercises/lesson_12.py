@@ -390,7 +390,7 @@ def study():
     x, length = torch.nn.functional.pad(x[:30], (2000, 0)), length[:30, None]
     # 30 pieces
     noise = data.noises("test", "synthesized")["white"][:126_000].unfold(0, 10_000, 4000)
-    settings, gain = [-5, 5, 15, 25], {"yours": [], "rival": []}
+    settings, gain = [-5, 5, 15, 25], {"yours": [], "baseline": []}
 
     def subtract(noisy, over):  # the first 2,000 samples hold noise alone
         spec = audio.spectrogram(noisy)
@@ -400,16 +400,16 @@ def study():
 
     for snr in settings:  # in dB, while the word lasts
         noisy = data.add_noise_at(x, noise, snr + 10 * torch.log10(length / x.shape[-1]))
-        for name, over in (("yours", 4), ("rival", 1)):
+        for name, over in (("yours", 4), ("baseline", 1)):
             better = metrics.si_snr(subtract(noisy, over), x) - metrics.si_snr(noisy, x)
             gain[name].append(better.mean().item())
     return {
         "claim": "Subtracting four times the noise gains more than once, and most in loud noise",
         "settings": settings,
         **gain,
-        "holds": lambda yours, rival: (
-            min(y - r for y, r in zip(yours, rival)) > 0
-            and yours[0] - rival[0] > 1.3 * (yours[-1] - rival[-1])
+        "holds": lambda yours, baseline: (
+            min(y - r for y, r in zip(yours, baseline)) > 0
+            and yours[0] - baseline[0] > 1.3 * (yours[-1] - baseline[-1])
         ),
     }
 
@@ -419,25 +419,27 @@ def _made(**changes):
         "claim": "A wider code gains on a narrow one only in loud noise",
         "settings": [-5, 5, 15],
         "yours": [9.1, 6.0, 1.9],
-        "rival": [8.0, 5.8, 2.0],
-        "holds": lambda yours, rival: yours[0] > rival[0] + 0.5 and yours[2] < rival[2] + 0.5,
+        "baseline": [8.0, 5.8, 2.0],
+        "holds": lambda yours, baseline: (
+            yours[0] > baseline[0] + 0.5 and yours[2] < baseline[2] + 0.5
+        ),
     }
     return made | changes
 
 
 own_study = Exercise(
-    "Vary one thing in at least three steps, measure your denoiser and a rival at each (SI-SNR "
+    "Vary one thing in at least three steps, measure your denoiser and a baseline at each (SI-SNR "
     "gained, in dB), and claim something that could have turned out false.",
-    check_of_study("yours", "rival", what="gain in dB"),
+    check_of_study("yours", "baseline", what="gain in dB"),
     [
         "Start from the question: 'I believe that ... matters, because ...'. Settings could be "
         "noise levels, widths of the code, lengths of the window, seconds of lead-in, kinds of "
         "noise left out of the training.",
-        "`holds` gets the two lists, yours first. Would it be false if the rivals were exchanged, "
-        "or far apart? It should be. `max(abs(y - r) for y, r in zip(yours, rival)) < 0.5` says "
+        "`holds` gets the two lists, yours first. Would it be false if the two were exchanged, "
+        "or far apart? It should be. `max(abs(y - r) for y, r in zip(yours, baseline)) < 0.5` says "
         "that there is no difference of 0.5 dB.",
-        'The shape: {"claim": "...", "settings": [...], "yours": [...], "rival": [...], "holds": '
-        "lambda yours, rival: yours[0] > rival[0]}",
+        'The shape: {"claim": "...", "settings": [...], "yours": [...], "baseline": [...], "holds": '
+        "lambda yours, baseline: yours[0] > baseline[0]}",
     ],
     study,
     alternatives=[
@@ -445,18 +447,18 @@ own_study = Exercise(
         lambda: _made(yours=np.array([9.1, 6.0, 1.9])),
         _made(
             claim="The width of the code makes no difference of 1.5 dB",
-            holds=lambda yours, rival: max(abs(y - r) for y, r in zip(yours, rival)) < 1.5,
+            holds=lambda yours, baseline: max(abs(y - r) for y, r in zip(yours, baseline)) < 1.5,
         ),
     ],
     wrong=[
-        (_made(holds=lambda yours, rival: True), "cannot fail says nothing"),
-        (_made(holds=lambda yours, rival: yours[0] == 9.1), "exactly these numbers"),
-        (_made(holds=lambda yours, rival: yours[0] > 9), "depend on the second list"),
-        (_made(holds=lambda yours, rival: yours[2] > rival[2]), "By your own measure"),
-        (_made(settings=[0, 10], yours=[1, 2], rival=[0, 1]), "at least three steps"),
+        (_made(holds=lambda yours, baseline: True), "cannot fail says nothing"),
+        (_made(holds=lambda yours, baseline: yours[0] == 9.1), "exactly these numbers"),
+        (_made(holds=lambda yours, baseline: yours[0] > 9), "depend on the second list"),
+        (_made(holds=lambda yours, baseline: yours[2] > baseline[2]), "By your own measure"),
+        (_made(settings=[0, 10], yours=[1, 2], baseline=[0, 1]), "at least three steps"),
         (_made(yours=[1.0, 2.0]), "one gain in dB per setting"),
         (_made(yours=[1.0, math.nan, 2.0]), "NaN or infinity"),
-        (_made(yours=[1, 2, 3], rival=[1, 2, 3]), "really measured"),
+        (_made(yours=[1, 2, 3], baseline=[1, 2, 3]), "really measured"),
         (_made(claim="better"), "in a sentence"),
         ({"claim": "no numbers at all in this one"}, "is a dict with the entries"),
     ],
