@@ -16,7 +16,7 @@ from aecourse.exercises import (
 import numpy as np
 import torch
 
-# -- 1: PCA's error, before any picture is reconstructed -------------------------------------------
+# -- 1: PCA's error, before any image is reconstructed ------------------------------------------
 
 
 def _check_smallest_code(attempt, case):
@@ -70,7 +70,7 @@ def _check_smallest_code(attempt, case):
                 f"enough and fewer are not; you return {k:g}.",
             )
     return (
-        "PCA's error is what it threw away: you can read the code size off the variances, with "
+        "PCA's error is the variance left out: the code size follows from the variances, with "
         "nothing trained."
     )
 
@@ -87,8 +87,8 @@ code_size = Exercise(
     "whose squared error per image is at most `budget`.",
     _check_smallest_code,
     [
-        "PCA drops an image onto the first k directions. What it loses is how far the image "
-        "reaches along all the others.",
+        "PCA projects an image onto the first k components. What it loses is the part along all "
+        "the others.",
         "The mean square of one coordinate around its mean is its variance. So the error with k "
         "numbers is "
         "`variances[k:].sum()`.",
@@ -138,11 +138,11 @@ def _check_axes(attempt, case):
         f"Return k axes of d numbers each, ({k}, {d}) here; yours have shape {tuple(got.shape)}.",
     )
     require(not got.is_complex(), "Axes are real numbers: for a symmetric matrix take `eigh`.")
-    plane = directions[:, :k].double()
+    basis = directions[:, :k].double()
     require(
-        close(got @ plane @ plane.T, got, 1e-2),
-        "Your axes leave the plane that the decoder draws in: start "
-        "from its columns, or from reconstructions `z @ decoder.T`.",
+        close(got @ basis @ basis.T, got, 1e-2),
+        "Your axes leave the subspace that the decoder's columns span: start "
+        "from these columns, or from reconstructions `z @ decoder.T`.",
     )
     lengths = got.norm(dim=1)
     require(
@@ -151,9 +151,8 @@ def _check_axes(attempt, case):
     )
     require(
         close(got @ got.T, torch.eye(k), 1e-2),
-        "Your axes are not at right angles. A column of the "
-        "decoder divided by its length is one of many slanted "
-        "axes of the plane; PCA's are orthogonal.",
+        "Your axes are not orthogonal. A column of the decoder divided by its length is one of "
+        "many axes of the subspace; PCA's are at right angles.",
     )
 
     def along(codes):  # the cosines of the angles to the axes of these points, up to their signs
@@ -174,24 +173,24 @@ def _check_axes(attempt, case):
         "These are the axes of points that were not centered. PCA looks at the deviation from the "
         "mean: subtract it first."
         if close(along(z), same, 1e-2)
-        else "An orthogonal basis of the right plane, but not PCA's. The decoder alone cannot tell "
+        else "An orthogonal basis of the right subspace, but not PCA's. The decoder alone cannot tell "
         "which way the *data* vary most: the codes have to enter.",
         rtol=1e-2,
     )
     return (
-        "So nothing was lost: training found the plane, and one small SVD turns its axes into "
+        "So nothing was lost: training found the subspace, and one small SVD turns its basis into "
         "PCA's."
     )
 
 
 def pca_axes(decoder, z):
-    reconstructed = z @ decoder.T  # (n, d): the data, dropped onto the plane
+    reconstructed = z @ decoder.T  # (n, d): the data, projected onto the subspace
     reconstructed = reconstructed - reconstructed.mean(0)
     return torch.linalg.svd(reconstructed, full_matrices=False).Vh[: z.shape[1]]
 
 
 def _axes_by_covariance(decoder, z):
-    q, r = torch.linalg.qr(decoder)  # an orthonormal basis of the plane, and the codes in it
+    q, r = torch.linalg.qr(decoder)  # an orthonormal basis of the subspace, and the codes in it
     values, vectors = torch.linalg.eigh(torch.cov((z @ r.T).T))
     return (q @ vectors.flip(1)).T
 
@@ -202,9 +201,8 @@ axes = Exercise(
     "k axes as rows (k, d), without looking at the data again. Signs do not matter.",
     _check_axes,
     [
-        "What the model says about the data is `z @ decoder.T`. Those points lie in the plane. In "
-        "which direction do "
-        "they vary most?",
+        "The reconstructions are `z @ decoder.T`. Those points lie in the subspace. In which "
+        "direction do they vary most?",
         "The right singular vectors of a centered data matrix are PCA's axes, largest variance "
         "first.",
         "`torch.linalg.svd(..., full_matrices=False).Vh` has them as rows; only the first k of "
@@ -227,7 +225,7 @@ axes = Exercise(
             ],
             "take `eigh`",
         ),
-        (lambda decoder, z: (decoder / decoder.norm(dim=0)).T, "at right angles"),
+        (lambda decoder, z: (decoder / decoder.norm(dim=0)).T, "not orthogonal"),
         (lambda decoder, z: decoder, "one axis per *row*"),
         (lambda decoder, z: decoder.T, "length 1"),
         (lambda decoder, z: torch.linalg.qr(decoder).Q.T, "the codes have to enter"),
@@ -236,7 +234,7 @@ axes = Exercise(
             "the codes have to enter",
         ),
         (lambda decoder, z: _axes_by_covariance(decoder, z).flip(0), "wrong order"),
-        (lambda decoder, z: torch.eye(*decoder.T.shape), "leave the plane"),
+        (lambda decoder, z: torch.eye(*decoder.T.shape), "leave the subspace"),
         (lambda decoder, z: pca_axes(decoder, z)[:1], "Return k axes of d numbers"),
     ],
 )
@@ -266,13 +264,13 @@ def _check_nonlinearity(attempt, case):
     require(math.isfinite(got), "Your measure is NaN or infinite.")
     require(
         not close(got, summed(linear(a + b) - linear(a) - linear(b))),
-        "`decode(a + b)` counts the shift once, `decode(a) + decode(b)` twice. Compare the picture "
-        "of the middle code with the middle of the two pictures.",
+        "`decode(a + b)` counts the bias once, `decode(a) + decode(b)` twice. Compare the image "
+        "of the middle code with the middle of the two images.",
     )
     require(
         abs(got) <= 1e-6 * summed(linear(a)),
-        f"For a decoder that is a matrix and a shift your measure gives {got:.3g}, and it should "
-        "give 0. Compare the picture of the middle code with the middle of the two pictures.",
+        f"For a linear decoder with a bias your measure gives {got:.3g}, and it should "
+        "give 0. Compare the image of the middle code with the middle of the two images.",
     )
     gap = nonlinear((a + b) / 2) - (nonlinear(a) + nonlinear(b)) / 2
     absolute, cancel = float(gap.abs().sum() / pairs), "Positive and negative differences cancel: "
@@ -285,7 +283,7 @@ def _check_nonlinearity(attempt, case):
             (absolute, "That is the absolute difference: square it."),
             (gap.sum() / pairs, cancel + "square them before you sum."),
             (gap.mean(), cancel + "square them before you average."),
-            (summed(2 * gap), "The middle of two pictures is *half* of their sum."),
+            (summed(2 * gap), "The middle of two images is *half* of their sum."),
         ],
         rtol=1e-3,
     )
@@ -296,8 +294,8 @@ def _check_nonlinearity(attempt, case):
 
 
 def measure_nonlinearity(decode, a, b):
-    middle_of_pictures = (decode(a) + decode(b)) / 2
-    return (decode((a + b) / 2) - middle_of_pictures).pow(2).flatten(1).sum(1).mean()
+    middle_of_images = (decode(a) + decode(b)) / 2
+    return (decode((a + b) / 2) - middle_of_images).pow(2).flatten(1).sum(1).mean()
 
 
 def _gap(decode, a, b):
@@ -305,12 +303,12 @@ def _gap(decode, a, b):
 
 
 nonlinearity = Exercise(
-    "Measure how far a decoder is from linear: the squared distance between the picture of the "
+    "Measure how far a decoder is from linear: the squared distance between the image of the "
     "middle code and the "
-    "middle of the two pictures, summed over pixels, mean over pairs of codes.",
+    "middle of the two images, summed over pixels, mean over pairs of codes.",
     _check_nonlinearity,
     [
-        "A linear map takes the middle of two codes to the middle of their pictures.",
+        "A linear map takes the middle of two codes to the middle of their images.",
         "Compare `decode((a + b) / 2)` with `(decode(a) + decode(b)) / 2`.",
         "Square the difference, sum over all axes but the first, average over the first.",
     ],
@@ -325,7 +323,7 @@ nonlinearity = Exercise(
     wrong=[
         (
             lambda decode, a, b: (decode(a + b) - decode(a) - decode(b)).pow(2).sum() / len(a),
-            "counts the shift once",
+            "counts the bias once",
         ),
         (lambda decode, a, b: _gap(decode, a, b).pow(2).mean(), "averaged over the features"),
         (lambda decode, a, b: _gap(decode, a, b).pow(2).sum(), "summed over the pairs"),
@@ -369,7 +367,7 @@ def study():
         [10, 100, 1000],
         {"pca": [], "autoencoder": []},
     )
-    for n in settings:  # points of the rolled sheet, two numbers for each
+    for n in settings:  # points of the Swiss roll, two numbers for each
         train = data.swiss_roll(n, seed=0)[0]
         pca = PCA(2).fit(train.numpy())
         errors["pca"].append(
@@ -391,7 +389,7 @@ def study():
         with torch.no_grad():
             errors["autoencoder"].append(reconstruct(model, test).item())
     return {
-        "claim": "On the rolled sheet PCA wins with 10 points and loses with 1000",
+        "claim": "On the Swiss roll PCA wins with 10 points and loses with 1000",
         "settings": settings,
         **errors,
         "holds": lambda pca, autoencoder: pca[0] < autoencoder[0] and pca[-1] > autoencoder[-1],
