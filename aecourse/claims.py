@@ -134,12 +134,9 @@ def _rows_of_ledger():
 def _in_ledger(text):
     """What was measured: {seed: row} on embedded data, and rows on real data.
 
-    Both are empty where the text does not say which claim is meant: where it stands twice in a
-    lesson, or in several lessons while AECOURSE_LESSON does not name one.
+    Both are empty where the text does not say which claim is meant: where it stands twice.
     """
-    chosen = os.environ.get("AECOURSE_LESSON")
     runs = _rows_of_ledger().get(text, {})
-    runs = {key: rows for key, rows in runs.items() if chosen in (None, key[0])}
     if len({lesson for lesson, *_ in runs}) != 1 or any(len(rows) > 1 for rows in runs.values()):
         return {}, []
     embedded = {seed: row for (_, source, seed), (row,) in runs.items() if source == "embedded"}

@@ -91,7 +91,6 @@ def execute(
     notebook, peak = read(path), None
     dropped = ("AECOURSE_DATA", "AECOURSE_LEDGER", "AECOURSE_CHECK_WIDGETS", "MPLBACKEND")
     env = {key: value for key, value in os.environ.items() if key not in dropped}
-    env["AECOURSE_LESSON"] = path.stem  # whose row of the ledger a claim is
 
     def after_cell(cell, cell_index, execute_reply):
         nonlocal peak

@@ -86,10 +86,8 @@ def test_the_claims_of_a_cell_are_one_table_beside_the_ledger(run_cell):
     assert "seeds" not in shown.data["text/html"]
 
 
-def test_a_text_of_two_lessons_needs_the_lesson(run_cell, monkeypatch):
+def test_a_text_of_two_lessons_gets_no_row_of_the_ledger(run_cell):
     assert "seeds" not in run_cell("claim('both', 2, below=3)")[0].data["text/html"]
-    monkeypatch.setenv("AECOURSE_LESSON", "02_b")
-    assert "seeds 0 to 1" in run_cell("claim('both', 2, below=3)")[0].data["text/html"]
 
 
 def test_a_claim_that_fails_is_in_the_table(run_cell):

@@ -128,3 +128,15 @@ def test_the_map_leads_to_lessons_and_steps_that_exist():
         headings = "\n".join(prose(PATHS[0].parent / name))
         for step in re.findall(r"\d+", steps):
             assert re.search(rf"(?m)^## {step} · ", headings), f"{name} has no step {step}"
+
+
+def test_each_claim_says_something_of_its_own():
+    runs = [
+        run
+        for _, source, seed, run in ledger.runs_of(ledger.load())
+        if (source, seed) == ("embedded", 0)
+    ]
+    texts = [row["text"] for run in runs for row in run["claims"]]
+    assert len(texts) == len(set(texts)), (
+        "two claims with one text: the tables show neither's ledger"
+    )
