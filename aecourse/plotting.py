@@ -133,7 +133,6 @@ def latent_grid(decode, *, low=-2.5, high=2.5, n=12, title=None, ax=None):
     return images(decode(z), columns=n, title=title, ax=ax)
 
 
-@torch.no_grad()
 def score_histogram(
     scores, labels, *, names=("normal", "anomaly"), xlabel="score", title=None, ax=None
 ):

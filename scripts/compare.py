@@ -241,9 +241,13 @@ class Bench:
         row["reconstruction"] = float(losses.squared_error(reconstruct(self.x_test), self.x_test))
         cleaned = reconstruct(self.noisy).clamp(0, 1)
         row["denoising"] = float(metrics.psnr(cleaned, self.x_test).mean())
-        z, z_test = self.code(model, self.x[:1000]), self.code(model, self.x_test)
-        row["probe"] = 100 * float(metrics.linear_probe(z, self.y[:1000], z_test, self.y_test))
+        row["probe"] = self.probe(partial(self.code, model))
         return row
+
+    def probe(self, encode):
+        """Percent of test digits that a linear classifier of 1,000 codes gets right."""
+        z, z_test = encode(self.x[:1000]), encode(self.x_test)
+        return 100 * float(metrics.linear_probe(z, self.y[:1000], z_test, self.y_test))
 
     def baselines(self):
         """Rows of one column each: what the probe makes of pixels and of random ReLU units, and
@@ -253,10 +257,8 @@ class Bench:
             untrained = make_overcomplete().encoder
         vae, _ = self.train("variational")
         with torch.no_grad(), forked_rng(self.seed):
-            for name, encode in (("raw pixels", nn.Flatten()), ("random features", untrained)):
-                z, z_test = encode(self.x[:1000]), encode(self.x_test)
-                accuracy = metrics.linear_probe(z, self.y[:1000], z_test, self.y_test)
-                rows[name]["probe"] = 100 * float(accuracy)
+            rows["raw pixels"]["probe"] = self.probe(nn.Flatten())
+            rows["random features"]["probe"] = self.probe(untrained)
             new = self.features(self.sample_fitted(vae, len(self.x_test)))
         distance = metrics.frechet_distance(new, self.features_test)
         rows["variational, fitted normal"]["sampling"] = float(distance)

@@ -98,6 +98,14 @@ def likelihood(model, recipe):
     return found | {"importance-weighted NLL, 100 draws, nats": bound.mean().item()}
 
 
+def psnr_beside_pca(x_hat, x_test, x, n):
+    """The PSNR of `x_hat`, and that of PCA with n components fitted to `x`."""
+    pca = PCA(n, svd_solver="randomized", random_state=0).fit(x.flatten(1).numpy())
+    linear = torch.from_numpy(pca.inverse_transform(pca.transform(x_test.flatten(1).numpy())))
+    images = {"PSNR in dB": x_hat, "PSNR in dB, PCA": linear.view_as(x_test)}
+    return {name: metrics.psnr(v, x_test).mean().item() for name, v in images.items()}
+
+
 @torch.no_grad()
 def face_reconstruction(model, recipe):
     """The recipe's loss and the PSNR of test faces, beside PCA with as many numbers."""
@@ -107,12 +115,8 @@ def face_reconstruction(model, recipe):
     found = {f"{names[name]}, nats": value for name, value in found.items()}
     mu = torch.cat([model.encode(part)[0] for part in x_test.split(250)])
     x_hat = torch.cat([model.decode(part) for part in mu.split(250)])
-    pca = PCA(mu.shape[1], svd_solver="randomized", random_state=0).fit(x.flatten(1).numpy())
-    linear = torch.from_numpy(pca.inverse_transform(pca.transform(x_test.flatten(1).numpy())))
     found["active latents"] = metrics.active_units(mu)
-    found["PSNR in dB"] = metrics.psnr(x_hat, x_test).mean().item()
-    found["PSNR in dB, PCA"] = metrics.psnr(linear.view_as(x_test), x_test).mean().item()
-    return found
+    return found | psnr_beside_pca(x_hat, x_test, x, mu.shape[1])
 
 
 @torch.no_grad()
@@ -121,17 +125,13 @@ def adversarial_faces(model, recipe):
     (x,), (x_test,) = recipe["train"], recipe["valid"]
     z = torch.cat([model.encode(part) for part in x_test.split(250)])
     x_hat = torch.cat([model.decode(part) for part in z.split(250)])
-    pca = PCA(z.shape[1], svd_solver="randomized", random_state=0).fit(x.flatten(1).numpy())
-    linear = torch.from_numpy(pca.inverse_transform(pca.transform(x_test.flatten(1).numpy())))
     with forked_rng(seed=0):
         prior, again = torch.randn_like(z), torch.randn_like(z)
     centered = z - z.mean(0)
     whitened = torch.linalg.solve_triangular(
         torch.linalg.cholesky(torch.cov(z.T)), centered.T, upper=False
     ).T
-    return {
-        "PSNR in dB": metrics.psnr(x_hat, x_test).mean().item(),
-        "PSNR in dB, PCA": metrics.psnr(linear.view_as(x_test), x_test).mean().item(),
+    return psnr_beside_pca(x_hat, x_test, x, z.shape[1]) | {
         "energy distance of codes to the prior": metrics.energy_distance(z, prior),
         "the same of whitened codes": metrics.energy_distance(whitened, prior),
         "the same of draws of the prior": metrics.energy_distance(again, prior),
