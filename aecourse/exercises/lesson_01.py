@@ -346,7 +346,7 @@ def _fractions(kind, case):
         train = number(0.6, 0.95)
         return train, train * number(1, 1.04), number(0.97, 1.1)
     train = number(0.0004, 0.08) if kind == "copies" else number(0.02, 0.16)
-    ood = train * number(1.3, 2.5) if kind == "copies" else number(0.85, 1.6)
+    ood = train + number(0.01, 0.15) if kind == "copies" else number(0.85, 1.6)
     return train, train * number(1, 1.25), ood
 
 
