@@ -83,6 +83,7 @@ zoo: ready
 	OMP_NUM_THREADS=1 $(BIN)/python scripts/zoo.py $(LESSONS)
 
 site: ready
+	$(BIN)/python scripts/pictures.py
 	$(BIN)/python scripts/site.py
 
 student: ready

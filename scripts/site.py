@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 NOTEBOOKS = ROOT / "notebooks"
+SCRIPTS = ROOT / "scripts"
 MARK = ".aecourse-site"  # in the folder of a site: it may be replaced
 SPHINX = ["-m", "sphinx", "--quiet", "--fail-on-warning", "--keep-going"]
 
@@ -39,7 +40,7 @@ def build(out: Path) -> None:
         for path in NOTEBOOKS.glob("[0-9]*.ipynb"):
             shutil.copy(path, source)
         command = [sys.executable, *SPHINX, "-d", Path(scratch, "doctrees"), source, made]
-        with subprocess.Popen(command) as sphinx:
+        with subprocess.Popen(command, env=os.environ | {"PYTHONPATH": str(SCRIPTS)}) as sphinx:
             write_explorers(explorers)
         if sphinx.returncode:
             raise subprocess.CalledProcessError(sphinx.returncode, command)

@@ -4,18 +4,16 @@ Alternative text of figures, formulas as MathML, the cards of the start page wit
 notebooks, a link to each notebook, and the explorers' script on the pages that have one.
 """
 
-import base64
 import html
-import io
 import re
 from functools import cache
 from pathlib import Path
 
 import dukpy
 import nbformat
+import pictures  # of scripts/
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
-from PIL import Image
 from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib import katex
 
@@ -71,16 +69,6 @@ def visit_math_block(self, node):
     raise nodes.SkipNode
 
 
-def figures(notebook):
-    """(alternative text, bytes) of each picture that the notebook stores."""
-    for cell in notebook.cells:
-        for output in cell.get("outputs", []):
-            for kind in ("image/png", "image/jpeg"):
-                if kind in output.get("data", {}):
-                    alt = output.metadata.get(kind, {}).get("alt", "")
-                    yield alt, base64.b64decode(output.data[kind])
-
-
 def read(directive, number):
     """(path, notebook) of the lesson with this number."""
     (path,) = Path(directive.env.srcdir).glob(f"{number}_*.ipynb")
@@ -89,39 +77,18 @@ def read(directive, number):
 
 
 def cut(directive, number, figure, box):
-    """(alternative text, address, width, height) of a part of a lesson's figure.
-
-    figure: the beginning of its alternative text; box: left, top, width, height in pixels.
-    """
-    pictures = figures(read(directive, number)[1])
-    found = [picture for picture in pictures if picture[0].startswith(figure)]
-    if not found:
-        raise directive.error(f"lesson {number} has no figure {figure!r}")
-    alt, picture = found[0]
-    image = Image.open(io.BytesIO(picture)).convert("RGB")
-    left, top, width, height = box
-    image = image.crop((left, top, left + width, min(top + height, image.height)))
-    name = f"{number}-{width}.png"
+    """(alternative text, address, width, height) of a part of a lesson's figure."""
+    try:
+        alt, image = pictures.cut(number, figure, box)
+    except LookupError as error:
+        raise directive.error(str(error)) from error
+    name = f"{number}-{image.width}.png"
     image.save(Path(directive.env.srcdir, "static", name))
     return html.escape(alt), f"_static/{name}", *image.size
 
 
 def split(line):
     return [part.strip() for part in line.split("|")]
-
-
-class Picture(SphinxDirective):
-    """Of a lesson. Its argument: number | beginning of the figure's title | box; then a caption."""
-
-    required_arguments, final_argument_whitespace, has_content = 1, True, True
-
-    def run(self):
-        number, figure, box = split(self.arguments[0])
-        alt, address, width, height = cut(self, number, figure, [*map(int, box.split())])
-        caption = html.escape(" ".join(self.content))
-        image = f'<img src="{address}" alt="{alt}" width="{width}" height="{height}">'
-        text = f'<figure class="picture">{image}<figcaption>{caption}</figcaption></figure>'
-        return [nodes.raw("", text, format="html")]
 
 
 class Cards(SphinxDirective):
@@ -166,6 +133,5 @@ def setup(app):
     NbElementRenderer.render_text_plain = with_small_note(NbElementRenderer.render_text_plain)
     app.add_html_math_renderer("mathml", (visit_math, None), (visit_math_block, None))
     app.add_directive("cards", Cards)
-    app.add_directive("picture", Picture)
     app.connect("html-page-context", finish_page)
     return {"parallel_read_safe": True}
