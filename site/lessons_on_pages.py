@@ -11,11 +11,12 @@ from pathlib import Path
 
 import dukpy
 import nbformat
-import pictures  # of scripts/
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
 from sphinx.util.docutils import SphinxDirective
 from sphinxcontrib import katex
+
+import pictures  # of scripts/
 
 INTERACTIVE = "interactive: run the notebook to move the controls"
 

@@ -155,20 +155,20 @@ def _classifier(kind, case):
 
     model = Autoencoder(made(), mlp_decoder(latent, [], shape).to(case.dtype))
     encoder = model.encoder if kind == "shared" else copy.deepcopy(model.encoder)
-    if "fresh" in kind:
+    if "random" in kind:
         encoder = made()
     return model, nn.Sequential(encoder.requires_grad_("frozen" not in kind), nn.Linear(latent, 3))
 
 
 def _check_inspection(attempt, case):
     said = {}
-    for kind in ("copied", "shared", "frozen", "fresh", "fresh, frozen"):
+    for kind in ("copied", "shared", "frozen", "random", "random, frozen"):
         model, classifier = _classifier(kind, case)
         before = {name: value.clone() for name, value in model.state_dict().items()}
         said[kind] = attempt(model, classifier)
         require(
-            isinstance(said[kind], str) and said[kind] in ("copied", "shared", "frozen", "fresh"),
-            f"Return one of 'copied', 'shared', 'frozen', 'fresh'; you return {said[kind]!r}.",
+            isinstance(said[kind], str) and said[kind] in ("copied", "shared", "frozen", "random"),
+            f"Return one of 'copied', 'shared', 'frozen', 'random'; you return {said[kind]!r}.",
         )
         require(
             all(torch.equal(before[name], value) for name, value in model.state_dict().items()),
@@ -180,8 +180,8 @@ def _check_inspection(attempt, case):
         "tensor (`is`, or equal `data_ptr()`), then training one trains the other.",
     )
     require(
-        "fresh" not in (said["copied"], said["frozen"]),
-        "You call copied weights fresh. A copy is another tensor with the same values: compare "
+        "random" not in (said["copied"], said["frozen"]),
+        "You call copied weights random. A copy is another tensor with the same values: compare "
         "with `torch.equal`, not `is`.",
     )
     require(
@@ -190,12 +190,12 @@ def _check_inspection(attempt, case):
         "would move the last layer only.",
     )
     require(
-        said["fresh"] != "copied",
+        said["random"] != "copied",
         "You call random weights copied: compare the values of the weights. Equal shapes say "
         "nothing, and equal biases little: many start at 0.",
     )
     require(
-        said["fresh, frozen"] != "frozen",
+        said["random, frozen"] != "frozen",
         "You call random weights frozen. They cannot move, but nothing was copied into them: look "
         "at their values first.",
     )
@@ -213,7 +213,7 @@ def inspect_weights(autoencoder, classifier):
     if all(a is b for a, b in zip(mine, encoder)):
         return "shared"
     if not all(torch.equal(a, b) for a, b in zip(mine, encoder)):
-        return "fresh"
+        return "random"
     return "copied" if all(a.requires_grad for a in mine) else "frozen"
 
 
@@ -222,14 +222,16 @@ def _by_address(autoencoder, classifier):
     if mine.data_ptr() == encoder.data_ptr():
         return "shared"
     if (mine - encoder).abs().max() > 0:
-        return "fresh"
+        return "random"
     return "copied" if mine.requires_grad else "frozen"
 
 
 def _values_only(autoencoder, classifier):
     same = torch.equal(next(autoencoder.encoder.parameters()), next(classifier.parameters()))
     return (
-        ("copied" if next(classifier.parameters()).requires_grad else "frozen") if same else "fresh"
+        ("copied" if next(classifier.parameters()).requires_grad else "frozen")
+        if same
+        else "random"
     )
 
 
@@ -237,7 +239,7 @@ def _identity_only(autoencoder, classifier):
     return (
         "shared"
         if next(autoencoder.encoder.parameters()) is next(classifier.parameters())
-        else "fresh"
+        else "random"
     )
 
 
@@ -250,7 +252,7 @@ def _last_bias(autoencoder, classifier):
     a, b = list(autoencoder.encoder.parameters())[-1], list(classifier.parameters())[-3]
     if a is b:
         return "shared"
-    return ("copied" if b.requires_grad else "frozen") if torch.equal(a, b) else "fresh"
+    return ("copied" if b.requires_grad else "frozen") if torch.equal(a, b) else "random"
 
 
 def _gradient_first(autoencoder, classifier):
@@ -262,25 +264,25 @@ def _shapes_only(autoencoder, classifier):
     a, b = next(autoencoder.encoder.parameters()), next(classifier.parameters())
     if a is b:
         return "shared"
-    return ("copied" if b.requires_grad else "frozen") if a.shape == b.shape else "fresh"
+    return ("copied" if b.requires_grad else "frozen") if a.shape == b.shape else "random"
 
 
 inspection = Exercise(
     "Given an autoencoder and a classifier that was made from it, say what happened to the "
-    "encoder's weights: 'copied', 'shared', 'frozen' or 'fresh'.",
+    "encoder's weights: 'copied', 'shared', 'frozen' or 'random'.",
     _check_inspection,
     [
         "`list(autoencoder.encoder.parameters())` and the first parameters of "
         "`classifier.parameters()` belong together, in order.",
         "Two questions about a pair of tensors: are they the same object (`a is b`)? Have they the "
         "same values (`torch.equal(a, b)`)?",
-        "Same object: shared. Other values: fresh. Else look at `requires_grad`: copied or frozen.",
+        "Same object: shared. Other values: random. Else look at `requires_grad`: copied or frozen.",
     ],
     inspect_weights,
     alternatives=[_by_address],
     wrong=[
         (_values_only, "training one trains the other"),
-        (_identity_only, "You call copied weights fresh"),
+        (_identity_only, "You call copied weights random"),
         (_not_frozen, "move the last layer only"),
         (_shapes_only, "Equal shapes say nothing"),
         (_last_bias, "equal biases little"),
@@ -293,7 +295,7 @@ inspection = Exercise(
 
 # -- 3: what is wrong with these features? ---------------------------------------------------------
 
-KINDS = ("fine", "collapsed", "mismatched", "folded")
+KINDS = ("fine", "collapsed", "mismatched", "nonlinear")
 
 
 def _features(kind, case):
@@ -301,7 +303,7 @@ def _features(kind, case):
     n, d, classes = case.whole(150, 250), case.size("d"), case.size("classes", 2, 4)
     y = case.wholes(0, classes - 1, n + 150)
     z = 4 * torch.eye(classes, d, dtype=case.dtype)[y] + case.normal(len(y), d)
-    if kind == "folded":  # rings around each other: near neighbors agree, no line divides them
+    if kind == "nonlinear":  # rings around each other: near neighbors agree, no line divides them
         angle = 2 * math.pi * case.pixels(len(y))
         z = 0.1 * case.normal(len(y), d)
         z[:, :2] += torch.stack([angle.cos(), angle.sin()], 1) * (1 + 2 * y)[:, None]
@@ -338,19 +340,19 @@ def _check_diagnose(attempt, case):
         "seen.",
     )
     require(
-        found["folded"] != "fine",
+        found["nonlinear"] != "fine",
         "You call features fine whose classes no linear boundary divides. A probe is judged on "
         "rows it has not seen.",
     )
     require(
-        "folded" not in (found["mismatched"], found["collapsed"]),
-        "You say folded where the linear probe fails for another reason. Folded means that the "
+        "nonlinear" not in (found["mismatched"], found["collapsed"]),
+        "You say nonlinear where the linear probe fails for another reason. Nonlinear means that the "
         "classes *are* apart: near neighbors in the test set agree. Ask a k-nearest-neighbor "
         "classifier.",
     )
     require(
-        found["folded"] != "mismatched",
-        "You say mismatched of features that are merely folded. If test and training features come "
+        found["nonlinear"] != "mismatched",
+        "You say mismatched of features that are merely nonlinear. If test and training features come "
         "from one source, their means and variances agree, and neighbors can be trusted.",
     )
     for kind, said in found.items():
@@ -370,7 +372,7 @@ def diagnose_features(z, y, z_test, y_test):
     if metrics.linear_probe(z, y, z_test, y_test) > 0.8:
         return "fine"
     neighbors = KNeighborsClassifier(5).fit(z, y).score(z_test, y_test)
-    return "folded" if neighbors > 0.8 else "mismatched"
+    return "nonlinear" if neighbors > 0.8 else "mismatched"
 
 
 def _by_moments(z, y, z_test, y_test):
@@ -383,14 +385,16 @@ def _by_moments(z, y, z_test, y_test):
         return "mismatched"
     half = len(z) // 2
     return (
-        "fine" if metrics.linear_probe(z[:half], y[:half], z[half:], y[half:]) > 0.7 else "folded"
+        "fine"
+        if metrics.linear_probe(z[:half], y[:half], z[half:], y[half:]) > 0.7
+        else "nonlinear"
     )
 
 
 def _probe_only(z, y, z_test, y_test):
     from aecourse import metrics
 
-    return "fine" if metrics.linear_probe(z, y, z_test, y_test) > 0.8 else "folded"
+    return "fine" if metrics.linear_probe(z, y, z_test, y_test) > 0.8 else "nonlinear"
 
 
 def _on_training_rows(z, y, z_test, y_test):
@@ -398,7 +402,7 @@ def _on_training_rows(z, y, z_test, y_test):
 
     if z.std(0).max() < 1e-3:
         return "collapsed"
-    return "fine" if metrics.linear_probe(z, y, z, y) > 0.8 else "folded"
+    return "fine" if metrics.linear_probe(z, y, z, y) > 0.8 else "nonlinear"
 
 
 def _on_test_rows(z, y, z_test, y_test):
@@ -407,7 +411,9 @@ def _on_test_rows(z, y, z_test, y_test):
     said = diagnose_features(z, y, z_test, y_test)
     if said in ("collapsed", "fine"):
         return said
-    return "mismatched" if metrics.linear_probe(z_test, y_test, z_test, y_test) > 0.8 else "folded"
+    return (
+        "mismatched" if metrics.linear_probe(z_test, y_test, z_test, y_test) > 0.8 else "nonlinear"
+    )
 
 
 def _any_silent(z, y, z_test, y_test):
@@ -425,13 +431,13 @@ def _no_neighbors(z, y, z_test, y_test):
 diagnosis = Exercise(
     "A linear probe reads nothing off these features. Why? Return 'collapsed' (every image has the "
     "same code), 'mismatched' (test images were prepared in another way than training images), "
-    "'folded' (the classes are apart, but no linear decision boundary divides them) or 'fine'.",
+    "'nonlinear' (the classes are apart, but no linear decision boundary divides them) or 'fine'.",
     _check_diagnose,
     [
         "Begin with what is cheapest to see: does any unit vary at all over the images?",
         "`metrics.linear_probe(z, y, z_test, y_test)` tells fine features from the rest, if you "
         "test on the test rows.",
-        "Two are left. With folded features a nearest-neighbor classifier "
+        "Two are left. With nonlinear features a nearest-neighbor classifier "
         "(`sklearn.neighbors.KNeighborsClassifier`) does well on the test rows; with mismatched "
         "ones nothing does.",
     ],
@@ -440,9 +446,9 @@ diagnosis = Exercise(
     wrong=[
         (_probe_only, "for another reason"),
         (_on_training_rows, "has not seen"),
-        (_on_test_rows, "merely folded"),
+        (_on_test_rows, "merely nonlinear"),
         (_any_silent, "collapsed means *all*"),
-        (_no_neighbors, "merely folded"),
+        (_no_neighbors, "merely nonlinear"),
         (lambda z, y, z_test, y_test: "fine", "has not seen"),
         (lambda z, y, z_test, y_test: ["fine"], "Return one of"),
     ],
@@ -475,7 +481,7 @@ def _mean_accuracies(name, entries, n):
 
 
 _check_study = check_of_study(
-    "features", "rival", what="accuracy", least=0, most=100, read=_mean_accuracies
+    "features", "baseline", what="accuracy", least=0, most=100, read=_mean_accuracies
 )
 
 
@@ -488,16 +494,19 @@ def study():
     def denoise(model, x):
         return losses.squared_error(model(x + 0.3 * torch.randn_like(x)), x)
 
-    # a rolled sheet; which third of its length: three classes
+    def make_model():
+        encoder = mlp_encoder((3,), [], 64, final=nn.ReLU)
+        return Autoencoder(encoder, mlp_decoder(64, [], (3,), final=None))
+
+    # a Swiss roll; which third of its length: three classes
     roll, place = data.swiss_roll(1400, seed=0)
-    y, settings, found = (place * 3).long().clamp(max=2), [9, 30, 90], {"features": [], "rival": []}
+    y, settings = (place * 3).long().clamp(max=2), [9, 30, 90]
+    found = {"features": [], "baseline": []}
     set_seed(0)
-    model = Autoencoder(
-        mlp_encoder((3,), [], 64, final=nn.ReLU), mlp_decoder(64, [], (3,), final=None)
-    )
+    model, untrained = make_model(), make_model()  # the baseline: random features, as wide
     fit(model, denoise, Batches(roll[:1000], batch_size=100), 20, lr=1e-2, progress=False)
     with torch.no_grad():
-        inputs = {"features": model.encode(roll), "rival": roll}
+        inputs = {"features": model.encode(roll), "baseline": untrained.encode(roll)}
     for n in settings:
         for name, z in inputs.items():
             rows = [_rows(y[:1000], n // 3, seed) for seed in range(3)]
@@ -505,10 +514,10 @@ def study():
                 [100 * metrics.linear_probe(z[r], y[r], z[1000:], y[1000:]) for r in rows]
             )
     return {
-        "claim": "On a rolled sheet, features beat raw coordinates with 90 labels",
+        "claim": "On a Swiss roll, pre-trained and random features differ by less than 4 points",
         "settings": settings,
         **found,
-        "holds": lambda features, rival: features[-1] > rival[-1] + 5,
+        "holds": lambda features, baseline: max(abs(f - b) for f, b in zip(features, baseline)) < 4,
     }
 
 
@@ -517,25 +526,27 @@ def _made(**changes):
         "claim": "the gain shrinks as labels are added",
         "settings": [30, 300, 3000],
         "features": [[60.0, 64.0], [84.0, 85.0], [93.0, 93.2]],
-        "rival": [[50.0, 55.0], [79.0, 80.0], [92.0, 92.5]],
-        "holds": lambda features, rival: features[0] - rival[0] > features[-1] - rival[-1] + 2,
+        "baseline": [[50.0, 55.0], [79.0, 80.0], [92.0, 92.5]],
+        "holds": lambda features, baseline: (
+            features[0] - baseline[0] > features[-1] - baseline[-1] + 2
+        ),
     }
     return made | changes
 
 
 own_study = Exercise(
     "Vary one thing in at least three steps (labels, unlabeled images, noise, width, another data "
-    "set), measure your features and a rival at each over two draws or more, and claim something "
+    "set), measure your features and a baseline at each over two draws or more, and claim something "
     "that could have turned out false.",
     _check_study,
     [
         "Good questions: how many unlabeled images are enough? Does more noise make better "
         "features? Does a second hidden layer help the probe?",
-        "Return a dict: 'claim' a sentence, 'settings' a list, 'features' and 'rival' one list of "
+        "Return a dict: 'claim' a sentence, 'settings' a list, 'features' and 'baseline' one list of "
         "accuracies in percent per setting (one per draw), and 'holds', a function of the two "
         "lists of means.",
-        "`lambda features, rival: features[0] - rival[0] > features[-1] - rival[-1] + 2` says: the "
-        "gain shrinks by more than 2 points. `max(abs(f - r) for f, r in zip(features, rival)) < 2`"
+        "`lambda features, baseline: features[0] - baseline[0] > features[-1] - baseline[-1] + 2` says: the "
+        "gain shrinks by more than 2 points. `max(abs(f - r) for f, r in zip(features, baseline)) < 2`"
         " says that there is none of 2 points.",
     ],
     study,
@@ -545,26 +556,29 @@ own_study = Exercise(
         _made(
             claim="learned and random features differ by less than 2 points",
             features=np.array([[60.0, 61.0], [84.0, 85.0], [93.0, 93.2]]),
-            rival=torch.tensor([[61.0, 61.5], [84.5, 83.0], [92.0, 92.5]]),
+            baseline=torch.tensor([[61.0, 61.5], [84.5, 83.0], [92.0, 92.5]]),
             holds=lambda f, r: max(abs(a - b) for a, b in zip(f, r)) < 2,
         ),
     ],
     wrong=[
-        (_made(holds=lambda features, rival: True), "cannot fail"),
-        (_made(holds=lambda features, rival: features != rival), "cannot fail"),
-        (_made(holds=lambda features, rival: features[0] == 62), "exactly these numbers"),
-        (_made(holds=lambda features, rival: features[0] > 60), "depend on the second list"),
+        (_made(holds=lambda features, baseline: True), "cannot fail"),
+        (_made(holds=lambda features, baseline: features != baseline), "cannot fail"),
+        (_made(holds=lambda features, baseline: features[0] == 62), "exactly these numbers"),
+        (_made(holds=lambda features, baseline: features[0] > 60), "depend on the second list"),
         (_made(features=[[60.0], [84.0], [93.0]]), "two draws or more"),
         (
             _made(
                 settings=[30, 3000],
                 features=[[60.0, 64.0], [93.0, 93.2]],
-                rival=[[50.0, 55.0], [92.0, 92.5]],
+                baseline=[[50.0, 55.0], [92.0, 92.5]],
             ),
             "at least three",
         ),
-        (_made(holds=lambda features, rival: features[0] < rival[0]), "not true of what you found"),
-        (_made(rival=[[50.0, 55.0]]), "one entry per setting"),
+        (
+            _made(holds=lambda features, baseline: features[0] < baseline[0]),
+            "not true of what you found",
+        ),
+        (_made(baseline=[[50.0, 55.0]]), "one entry per setting"),
         (_made(features=[[math.nan, 64.0], [84.0, 85.0], [93.0, 93.2]]), "between 0 and 100"),
         (_made(claim="yes"), "in a sentence"),
         ({"claim": "features win"}, "a dict with the entries"),

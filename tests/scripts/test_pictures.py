@@ -1,6 +1,7 @@
-import pictures
 import pytest
 from PIL import Image
+
+import pictures
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
