@@ -182,15 +182,15 @@ def speech_improvement(model, recipe):
 
 @torch.no_grad()
 def reading(model, recipe):
-    """How many test digits, and digits cut in two, it trusts to be digits, as in lesson 07."""
+    """How many test digits, and digits cut in two, it accepts as digits, as in lesson 07."""
     x, y = recipe["valid"]
     shifted = x.roll(10, 3)
     cut = torch.cat([shifted[..., :14].flip(2), shifted[..., 14:]], dim=3)
     (sure, digit), (sure_of_cut, _) = (model(v).softmax(1)[:, :10].max(1) for v in (x, cut))
     shares = {
-        "test digits trusted, %": sure > 0.5,
-        "test digits trusted and read right, %": (sure > 0.5) & (digit == y),
-        "digits cut in two and put together wrongly, trusted, %": sure_of_cut > 0.5,
+        "test digits accepted, %": sure > 0.5,
+        "test digits accepted and classified right, %": (sure > 0.5) & (digit == y),
+        "digits cut in two and put together wrongly, accepted, %": sure_of_cut > 0.5,
     }
     return {name: 100 * share.float().mean().item() for name, share in shares.items()}
 
@@ -227,8 +227,8 @@ PLANS = {
         likelihood,
         "variational autoencoder with 20 latents, lesson 07's recipe",
         "lesson 07: the same recipe after a longer training",
-        "Without a warm-up of beta some latents stay inactive. Blurs where several digits explain "
-        "a code; samples of the prior are not always digits.",
+        "Trained without KL annealing: some latents stay inactive. Blurs where several digits "
+        "explain a code; samples of the prior are not always digits.",
     ),
     "07-plane-ae": Plan(
         "--epochs 100",

@@ -368,7 +368,7 @@ tighter = Exercise(
 def study():
     z = torch.linspace(-6, 6, 3001)
     dz, settings = z[1] - z[0], [0.1, 0.3, 1.0, 3.0]
-    gaps = {"ours": [], "rival": []}
+    gaps = {"ours": [], "baseline": []}
     for noise in settings:  # the lesson's toy: x = z^2 / 2 plus noise, and x = 1
         log_joint = Normal(0, 1).log_prob(z) + Normal(z**2 / 2, noise).log_prob(torch.tensor(1.0))
         log_px = (log_joint.exp().sum() * dz).log()
@@ -378,14 +378,16 @@ def study():
         # approximate posteriors (3721, 1), each on the grid of codes
         one = Normal(m, s).log_prob(z)
         two = torch.logaddexp(one, Normal(-m, s).log_prob(z)) - math.log(2)
-        for name, log_q in (("ours", one), ("rival", two)):
+        for name, log_q in (("ours", one), ("baseline", two)):
             elbo = (log_q.exp() * (log_joint - log_q)).sum(1) * dz
             gaps[name].append((log_px - elbo.max()).item())
     return {
         "claim": "An approximate posterior with two modes closes the gap while the noise is small, and is not needed when it is large",
         "settings": settings,
         **gaps,
-        "holds": lambda ours, rival: ours[0] - rival[0] > 0.5 and ours[-1] - rival[-1] < 0.05,
+        "holds": lambda ours, baseline: (
+            ours[0] - baseline[0] > 0.5 and ours[-1] - baseline[-1] < 0.05
+        ),
     }
 
 
@@ -394,45 +396,45 @@ def _made(**changes):
         "claim": "more components help the mixture until it passes the prior",
         "settings": [1, 10, 50],
         "ours": [60.0, 60.5, 60.2],
-        "rival": [30.0, 55.0, 71.0],
-        "holds": lambda ours, rival: rival[0] < ours[0] and rival[-1] > ours[-1],
+        "baseline": [30.0, 55.0, 71.0],
+        "holds": lambda ours, baseline: baseline[0] < ours[0] and baseline[-1] > ours[-1],
     }
     return made | changes
 
 
 own_study = Exercise(
-    "Vary one thing in at least three steps (beta, latents, warm-up, layers, the mixture's size), measure an autoencoder or "
-    "a VAE against a rival at each, and claim something that could have turned out false.",
-    check_of_study("ours", "rival"),
+    "Vary one thing in at least three steps (beta, latents, KL annealing, layers, the mixture's size), measure an autoencoder or "
+    "a VAE against a baseline at each, and claim something that could have turned out false.",
+    check_of_study("ours", "baseline"),
     [
         "Good questions: how many components does the mixture need? Does a smaller code have shallower valleys? From which "
-        "depth on does the warm-up matter?",
-        "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'rival' one number per setting, and 'holds' a "
+        "depth on does KL annealing matter?",
+        "Return a dict: 'claim' a sentence, 'settings' a list, 'ours' and 'baseline' one number per setting, and 'holds' a "
         "function of these two lists that is True when the claim is.",
-        "`lambda ours, rival: ours[0] > rival[0] and ours[-1] < rival[-1]` says: ours leads first and is behind last.",
+        "`lambda ours, baseline: ours[0] > baseline[0] and ours[-1] < baseline[-1]` says: ours leads first and is behind last.",
     ],
     study,
     alternatives=[
         _made(),
         _made(
-            claim="the rival gains more from size than ours does",
-            holds=lambda ours, rival: rival[-1] - rival[0] > ours[-1] - ours[0] + 1,
+            claim="the baseline gains more from size than ours does",
+            holds=lambda ours, baseline: baseline[-1] - baseline[0] > ours[-1] - ours[0] + 1,
         ),
         _made(
-            claim="the warm-up changes no result by more than half a nat",
-            rival=[60.3, 60.2, 60.5],
-            holds=lambda ours, rival: max(abs(a - b) for a, b in zip(ours, rival)) < 0.5,
+            claim="KL annealing changes no result by more than half a nat",
+            baseline=[60.3, 60.2, 60.5],
+            holds=lambda ours, baseline: max(abs(a - b) for a, b in zip(ours, baseline)) < 0.5,
         ),
     ],
     wrong=[
-        (_made(holds=lambda ours, rival: True), "cannot fail"),
-        (_made(holds=lambda ours, rival: min(ours) > 0), "cannot fail"),
-        (_made(holds=lambda ours, rival: ours[0] == 60), "exactly these numbers"),
-        (_made(holds=lambda ours, rival: rival[0] < 40), "depend on the first list"),
-        (_made(settings=[1, 50], ours=[60.0, 60.2], rival=[30.0, 71.0]), "at least three"),
-        (_made(holds=lambda ours, rival: rival[0] > ours[0]), "not true of what you found"),
+        (_made(holds=lambda ours, baseline: True), "cannot fail"),
+        (_made(holds=lambda ours, baseline: min(ours) > 0), "cannot fail"),
+        (_made(holds=lambda ours, baseline: ours[0] == 60), "exactly these numbers"),
+        (_made(holds=lambda ours, baseline: baseline[0] < 40), "depend on the first list"),
+        (_made(settings=[1, 50], ours=[60.0, 60.2], baseline=[30.0, 71.0]), "at least three"),
+        (_made(holds=lambda ours, baseline: baseline[0] > ours[0]), "not true of what you found"),
         (_made(ours=[60.0, 60.5]), "one number per setting"),
-        (_made(rival=[float("nan"), 55.0, 71.0]), "NaN or infinity"),
+        (_made(baseline=[float("nan"), 55.0, 71.0]), "NaN or infinity"),
         (_made(claim="better"), "in a sentence"),
         ({"claim": "the VAE wins"}, "a dict with the entries"),
     ],

@@ -175,16 +175,16 @@ def _least_squares(clean, rank=150):
 
 
 @torch.no_grad()
-def plane(plain, vae, reader, test_x, test_y, dtype="float16") -> Explorer:
+def plane(plain, vae, classifier, test_x, test_y, dtype="float16") -> Explorer:
     """One pointer on two latent planes: of a plain autoencoder and of a VAE of the same layers.
 
     plain, vae: an `Autoencoder` and a `VAE` with codes of two numbers.
-    reader:     a classifier of images (B, 1, 28, 28) with the classes 0 to 9 and "no digit".
+    classifier: a network for images (B, 1, 28, 28), with the classes 0 to 9 and "no digit".
     test_x, test_y: digits for the walk, for the points on the planes, and which they are.
     """
     plain.eval(), vae.eval()
     ends = _one_of_each(test_x, test_y)
-    networks = {"reader": (reader, (1, 28, 28))}
+    networks = {"classifier": (classifier, (1, 28, 28))}
     arrays = {"ends": ends, "labels": test_y[:500].float()}
     for name, model, encode in (
         ("plain", plain, plain.encode),
@@ -201,8 +201,8 @@ def plane(plain, vae, reader, test_x, test_y, dtype="float16") -> Explorer:
     return Explorer(
         "plane",
         {
-            "question": "Try many pairs, and look halfway. Whose pictures will the reader, a "
-            "classifier, trust least often? (It trusts a digit with more than 50 %.)",
+            "question": "Try many pairs, and look halfway. Whose images will the classifier accept "
+            "least often? (It accepts a digit with a probability above 50 %.)",
             "options": ["the plain autoencoder's", "the VAE's", "the pixel blend's"],
         },
         networks,

@@ -137,12 +137,12 @@ function denoise({ controls, stage, said, arrays, networks, update }) {
 }
 
 // == 07: one pointer on two latent planes ==
-function verdict(reader, image) {
-  const logits = forward(reader, image);
+function verdict(classifier, image) {
+  const logits = forward(classifier, image);
   const best = logits.indexOf(Math.max(...logits));
   const share = 100 / logits.reduce((sum, v) => sum + Math.exp(v - logits[best]), 0);
   const text = `${best < 10 ? best : "no digit"}, ${share.toFixed(0)} %`;
-  return { text, trusted: best < 10 && share > 50 };
+  return { text, accepted: best < 10 && share > 50 };
 }
 
 function plane({ controls, stage, said, arrays, networks, update }) {
@@ -181,18 +181,18 @@ function plane({ controls, stage, said, arrays, networks, update }) {
     ring(context, ...toPixel(unit));
     grip.at = [unit[0], 1 - unit[1]];
     const image = forward(networks[name], unit);
-    const judged = verdict(networks.reader, image);
-    out.show(image, `reader: ${judged.text}`);
+    const judged = verdict(networks.classifier, image);
+    out.show(image, `classifier: ${judged.text}`);
     return { name, ...judged };
   };
   const draw = () => {
     const mixed = lerp(digits[from], digits[to], t);
-    const judged = verdict(networks.reader, mixed);
-    blend.show(mixed, `reader: ${judged.text}`);
+    const judged = verdict(networks.classifier, mixed);
+    blend.show(mixed, `classifier: ${judged.text}`);
     blend.node.style.opacity = free ? 0.3 : 1; // it is of the line
     const all = [{ name: "pixel blend", ...judged }, ...models.map(show)];
-    const trusted = all.filter((one) => one.trusted).map((one) => one.name);
-    said.textContent = `Trusted as a digit: ${trusted.join(", ") || "none"}.`;
+    const accepted = all.filter((one) => one.accepted).map((one) => one.name);
+    said.textContent = `Accepted as a digit: ${accepted.join(", ") || "none"}.`;
     const where = free ? `${free[0].toFixed(2)}, ${free[1].toFixed(2)}` : t.toFixed(2);
     return [free ? where : `${from} to ${to}, ${where}`, ...all.map((one) => one.text)];
   };
@@ -242,7 +242,7 @@ function q({ stage, said, settings, update }) {
     smallest = Math.min(smallest, terms.gap);
     grip.context.clearRect(0, 0, wide, tall);
     curve((z) => Math.exp(logJoint(settings, z) - terms.evidence), "#222222", []);
-    curve((z) => Math.exp(logNormal(z, mean, width)), "#d55e00", [6, 3]);
+    curve((z) => Math.exp(logNormal(z, mean, width)), "#0072b2", [6, 3]);
     Object.assign(grip.context, { font: "13px sans-serif", fillStyle: "#222222" });
     grip.context.fillText("solid: the posterior p(z | x)     dashed: q(z)", 8, 16);
     const mark = (text, i) => grip.context.fillText(text, (wide * (i + 1)) / 6 - 8, tall - 4);
