@@ -98,7 +98,7 @@ def main(argv=None):
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawTextHelpFormatter
     )
-    parser.add_argument("lesson", help="00 to 12, or a recipe's name: 07-plane-vae")
+    parser.add_argument("lesson", help="00 to 15, or a recipe's name: 07-plane-vae")
     parser.add_argument("--source", help="embedded (default), real, a name or a path")
     parser.add_argument("--examples", type=int, help="train on so many examples; default: all")
     parser.add_argument("--epochs", type=int, help="default: the recipe's, as the next two")
