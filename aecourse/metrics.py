@@ -187,6 +187,28 @@ def frechet_distance(features_a: Data, features_b: Data) -> float:
     return float(((a.mean(0) - b.mean(0)) ** 2).sum() + np.trace(cov_a + cov_b - 2 * cross))
 
 
+def neighbor_measures(fake: Data, real: Data, k: int = 5) -> dict[str, float]:
+    """Precision, recall, density and coverage of generated features; of another real sample near 1.
+
+    fake, real: features `(n, d)` and `(m, d)`, more than k rows each (ValueError). A row accepts
+    what is nearer than its k-th neighbor of its own sample. Precision: share of fakes that a real
+    row accepts; recall: of real rows that a fake accepts (Kynkaanniemi et al. 2019). Density: real
+    rows that accept a fake, over k; coverage: share of real rows that do (Naeem et al. 2020).
+    """
+    fake, real = _samples(fake, real)
+    if min(len(fake), len(real)) <= k:
+        raise ValueError(f"more than k = {k} rows wanted, got {len(fake)} and {len(real)}")
+    reach_real, reach_fake = (
+        torch.cdist(x, x).kthvalue(k + 1, dim=1).values  # the first is the row itself
+        for x in (real, fake)
+    )
+    distance = torch.cdist(real, fake)  # (m, n)
+    of_real, of_fake = distance < reach_real[:, None], distance < reach_fake
+    values = of_real.any(0), of_fake.any(1), of_real.sum(0) / k, of_real.any(1)
+    means = (value.float().mean().item() for value in values)
+    return dict(zip(("precision", "recall", "density", "coverage"), means, strict=True))
+
+
 def energy_distance(a: Data, b: Data) -> float:
     """Energy distance `2 E|a - b| - E|a - a'| - E|b - b'|` of two samples (Szekely and Rizzo 2013).
 

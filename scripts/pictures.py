@@ -15,7 +15,7 @@ ROOT = Path(__file__).resolve().parents[1]
 FOLDER = ROOT / "site" / "static"
 # name -> number of the lesson, beginning of the figure's title, left, top, width, height
 PICTURES = {
-    "faces": ("10", "Nobody: each of these", (0, 24, 898, 316)),
+    "faces": ("14", "Nobody: 64 random numbers", (0, 22, 898, 300)),
     "digits": ("03", "Digits in noise, and what", (62, 28, 690, 150)),
 }
 

@@ -11,7 +11,7 @@ import matplotlib
 import nbformat
 import pytest
 
-NOTEBOOKS = 15  # how many lessons there are; each of them has to be executed
+NOTEBOOKS = 16  # how many lessons there are; each of them has to be executed
 OFFLINE = str(Path(__file__).parent / "offline")
 
 

@@ -114,6 +114,24 @@ def test_samples_that_cannot_be_compared_are_refused(distance):
             distance(torch.rand(9, 2), torch.rand(shape))
 
 
+def test_neighbor_measures_agree_with_scikit_learn_and_see_a_collapse():
+    from sklearn.neighbors import NearestNeighbors
+
+    real, fake = torch.randn(300, 4), 1.5 * torch.randn(200, 4) + 0.3
+    found = metrics.neighbor_measures(fake, real, k=3)
+    reach = NearestNeighbors(n_neighbors=4).fit(real).kneighbors(real)[0][:, -1]
+    accepted = np.array([[np.linalg.norm(f - r) for f in fake] for r in real]) < reach[:, None]
+    assert found["precision"] == pytest.approx(accepted.any(0).mean())
+    assert found["coverage"] == pytest.approx(accepted.any(1).mean())
+    assert found["density"] == pytest.approx(accepted.sum(0).mean() / 3)
+    assert found["recall"] == pytest.approx(metrics.neighbor_measures(real, fake, 3)["precision"])
+    few = real[:10].repeat(30, 1) + 0.01 * torch.randn(300, 4)
+    collapsed = metrics.neighbor_measures(few, real)
+    assert collapsed["precision"] > 0.9 and collapsed["recall"] < 0.1 > collapsed["coverage"] - 0.3
+    with pytest.raises(ValueError, match="more than k"):
+        metrics.neighbor_measures(fake[:5], real)
+
+
 def test_si_snr_ignores_scale_and_measures_noise():
     t = torch.linspace(0, 1, 8000)
     clean, noise = (torch.sin(2 * torch.pi * f * t) for f in (100, 333))  # orthogonal tones
