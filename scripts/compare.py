@@ -98,6 +98,13 @@ def generate(model, x):
     return losses.generator_loss(model.discriminator(model.sample(len(x))))
 
 
+def flow_matching(velocity, z):
+    """Lesson 14's loss: on the line from noise to a code, the step from the one to the other."""
+    noise, t = torch.randn_like(z), torch.rand(len(z), 1)
+    step = velocity(torch.cat([noise + t * (z - noise), t], dim=1))
+    return losses.squared_error(step, z - noise)
+
+
 # -- the models, and the updates of those that have a discriminator --------------------------------
 
 
@@ -173,7 +180,12 @@ KINDS = {
     "GAN": (make_gan, gan_updates),
 }
 
-BASELINES = ("raw pixels", "random features", "variational, fitted normal")
+BASELINES = (
+    "raw pixels",
+    "random features",
+    "variational, fitted normal",
+    "undercomplete, flow matching",
+)
 
 # -- measuring -------------------------------------------------------------------------------------
 
@@ -250,18 +262,22 @@ class Bench:
         return 100 * float(metrics.linear_probe(z, self.y[:1000], z_test, self.y_test))
 
     def baselines(self):
-        """Rows of one column each: what the probe makes of pixels and of random ReLU units, and
-        how a VAE samples from a normal fitted to its codes, as the plain autoencoders do."""
+        """Rows of one column each: what the probe makes of pixels and of random ReLU units, how a
+        VAE samples from a normal fitted to its codes, as the plain autoencoders do, and how a plain
+        one samples by flow matching on its codes."""
         rows = {name: dict.fromkeys(COLUMNS) for name in BASELINES}
         with forked_rng(self.seed):
             untrained = make_overcomplete().encoder
-        vae, _ = self.train("variational")
+        vae, autoencoder = (self.train(name)[0] for name in ("variational", "undercomplete"))
         with torch.no_grad(), forked_rng(self.seed):
             rows["raw pixels"]["probe"] = self.probe(nn.Flatten())
             rows["random features"]["probe"] = self.probe(untrained)
             new = self.features(self.sample_fitted(vae, len(self.x_test)))
         distance = metrics.frechet_distance(new, self.features_test)
         rows["variational, fitted normal"]["sampling"] = float(distance)
+        new = self.features(self.sample_flow(autoencoder, len(self.x_test)))
+        distance = metrics.frechet_distance(new, self.features_test)
+        rows["undercomplete, flow matching"]["sampling"] = float(distance)
         return rows
 
     def code(self, model, x):
@@ -278,6 +294,22 @@ class Bench:
         noise = torch.randn(z.shape[1], n, dtype=torch.float64)
         drawn = z.mean(0) + (torch.linalg.cholesky(covariance) @ noise).T
         return model.decode(drawn.float()).clamp(0, 1)
+
+    def sample_flow(self, model, n):
+        """`n` images by flow matching on the codes, as many epochs as the model had."""
+        with torch.no_grad():
+            z = self.code(model, self.x)
+        center, scale = z.mean(0), z.std(0)
+        with forked_rng(self.seed):
+            velocity = mlp([LATENT + 1, *HIDDEN, *HIDDEN, LATENT], activation=nn.GELU)
+            batches, options = Batches((z - center) / scale, seed=self.seed), {"lr": 3e-3}
+            options |= {"schedule": "one-cycle", "progress": False}
+            fit(velocity, flow_matching, batches, EPOCHS, **options)
+            with torch.no_grad():
+                x = torch.randn(n, LATENT)
+                for t in torch.arange(50) / 50:  # Euler's method
+                    x = x + velocity(torch.cat([x, t.expand(n, 1)], dim=1)) / 50
+                return model.decode(center + scale * x).clamp(0, 1)
 
     def floor(self):
         """The Fréchet distance of real images: as many training images as test images."""

@@ -24,7 +24,11 @@ def _check_disc(attempt, case):
         require(
             isinstance(z, torch.Tensor) and shape == (n, 2),
             f"A prior gives n codes of two numbers: with n = {n} a tensor of shape ({n}, 2); yours "
-            + (f"has shape {shape}." if shape else f"is a {type(z).__name__}."),
+            + (
+                f"has shape {shape}."
+                if isinstance(z, torch.Tensor)
+                else f"is a {type(z).__name__}."
+            ),
         )
         require(not close(attempt(n), z), "The same codes at every call: draw them anew.")
     z = z.detach().double()
@@ -122,6 +126,7 @@ own_prior = Exercise(
         (_half, "Some directions are missing"),
         (lambda n: torch.randn(n, 2), "outside of the disc"),
         (lambda n: disc(n).T, "of shape"),
+        (lambda n: disc(n).numpy(), "yours is a ndarray"),
         (lambda n: disc(20_000), "of shape"),
         (lambda n: (4 * torch.rand(n, 2) - 2)[: n // 2], "of shape"),
         (lambda n: 1.5 * disc(n), "outside of the disc"),
@@ -176,6 +181,11 @@ def _check_diagnosis(attempt, case):
         "You trust the discriminator: a loss of 2 ln 2 says that *this* discriminator cannot tell codes from prior. One that never learned anything "
         "cannot either. The distance knows which of the two it is.",
     )
+    of_strong = {mine for mine, run in zip(said, runs) if run[3] == WORDS[2]}
+    require(
+        not (of_weak == {WORDS[2]} and of_strong == {WORDS[1]}),
+        "Weak and strong are exchanged, or your tie is not 2 ln 2: a final loss near 1.386 means that the discriminator cannot tell.",
+    )
     require(
         of_weak != {WORDS[2]},
         "A large distance alone does not mean that the discriminator is too strong: where its loss stays at 2 ln 2, it sees nothing, and the encoder "
@@ -228,6 +238,11 @@ def _by_first(discriminator_loss, distance, floor):
     return diagnosis(discriminator_loss[:1], distance, floor)
 
 
+def _exchanged(discriminator_loss, distance, floor):
+    word = diagnosis(discriminator_loss, distance, floor)
+    return {WORDS[1]: WORDS[2], WORDS[2]: WORDS[1]}.get(word, word)
+
+
 reading = Exercise(
     "Read a log: given a run's discriminator loss per epoch, the distance of its codes to the prior and the floor of that distance, name the case.",
     _check_diagnosis,
@@ -250,6 +265,7 @@ reading = Exercise(
         (_by_discriminator, "You trust the discriminator"),
         (_by_distance, "A large distance alone"),
         (_by_first, "by more than its end"),
+        (_exchanged, "are exchanged"),
         (lambda c, d, f: diagnosis(c, d, 0.0020), "two samples of that size"),
         (lambda c, d, f: diagnosis(c, d, max(f, 0.003)), "values around 0.01"),
         (lambda c, d, f: diagnosis(c, d, 100 * f), "that is 'discriminator"),
@@ -434,6 +450,11 @@ def _check_study(attempt):
         isinstance(said, dict) and {"claim", "ours", "baseline", "holds"} <= set(said),
         "Return a dict with the entries 'claim', 'ours', 'baseline', 'holds'.",
     )
+    said = said | {
+        name: said[name].tolist()  # arrays and tensors are as good as lists
+        for name in ("ours", "baseline")
+        if hasattr(said[name], "tolist")
+    }
     seeds = len(said["ours"]) if isinstance(said["ours"], (list, tuple)) else 0
     require(
         seeds >= 3,
@@ -500,6 +521,7 @@ own_study = Exercise(
         lambda: _made(
             ours=(3.0, 4, 5), baseline=(1, 2, 3.1), holds=lambda a, b: _mean_gap(a, b) < -1
         ),
+        _made(ours=torch.tensor([0.02, 0.03, 0.02]), baseline=torch.tensor([0.06, 0.07, 0.05])),
         _made(
             claim="16 units do as well as 128, to a hundredth",
             baseline=[0.025, 0.028, 0.021],
