@@ -477,6 +477,10 @@ def _mean_accuracies(name, entries, n):
         all(bool(((row >= 0) & (row <= 100)).all()) for row in rows),
         "An accuracy lies between 0 and 100 %.",
     )
+    require(
+        max(float(row.max()) for row in rows) > 1,
+        f"Give accuracies in percent: under {name!r} none is above 1, so these look like fractions.",
+    )
     return [float(row.mean()) for row in rows]
 
 
@@ -580,6 +584,13 @@ own_study = Exercise(
         ),
         (_made(baseline=[[50.0, 55.0]]), "one entry per setting"),
         (_made(features=[[math.nan, 64.0], [84.0, 85.0], [93.0, 93.2]]), "between 0 and 100"),
+        (
+            _made(
+                features=[[0.60, 0.64], [0.84, 0.85], [0.93, 0.932]],
+                baseline=[[0.50, 0.55], [0.79, 0.80], [0.92, 0.925]],
+            ),
+            "look like fractions",
+        ),
         (_made(claim="yes"), "in a sentence"),
         ({"claim": "features win"}, "a dict with the entries"),
     ],
