@@ -72,7 +72,7 @@ def test_every_explorer_stands_in_a_lesson_and_its_data_beside_it(site):
 @pytest.mark.slow
 def test_site_is_small(site):
     files = {path: path.stat().st_size for path in site.rglob("*") if path.is_file()}
-    assert sum(files.values()) < 25e6
+    assert sum(files.values()) < 1.8e6 * len(LESSONS)
     for name in LESSONS:
         text = (site / f"{name}.html").read_text(encoding="utf-8")
         used = {site / address for address in re.findall(r'(?:src|href)="([^"#?]+)', text)}
