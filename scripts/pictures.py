@@ -6,6 +6,7 @@ They lie in site/static, as the site's start page shows them, too.
 import base64
 import io
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import nbformat
@@ -30,13 +31,19 @@ def figures(notebook: nbformat.NotebookNode) -> Iterator[tuple[str, bytes]]:
                     yield alt, base64.b64decode(output.data[kind])
 
 
+@cache
+def read(number: str) -> tuple[Path, nbformat.NotebookNode]:
+    """(path, notebook) of the lesson with this number."""
+    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
+    return path, nbformat.read(path, as_version=4)
+
+
 def cut(number: str, title: str, box: tuple[int, int, int, int]) -> tuple[str, Image.Image]:
     """(alternative text, picture): a part of the figure of a lesson.
 
     Raises LookupError if no figure's title begins so.
     """
-    (path,) = (ROOT / "notebooks").glob(f"{number}_*.ipynb")
-    for alt, data in figures(nbformat.read(path, as_version=4)):
+    for alt, data in figures(read(number)[1]):
         if alt.startswith(title):
             left, top, width, height = box
             picture = Image.open(io.BytesIO(data)).convert("RGB")

@@ -10,7 +10,6 @@ from functools import cache
 from pathlib import Path
 
 import dukpy
-import nbformat
 from docutils import nodes
 from myst_nb.core.render import NbElementRenderer
 from sphinx.util.docutils import SphinxDirective
@@ -70,13 +69,6 @@ def visit_math_block(self, node):
     raise nodes.SkipNode
 
 
-def read(directive, number):
-    """(path, notebook) of the lesson with this number."""
-    (path,) = Path(directive.env.srcdir).glob(f"{number}_*.ipynb")
-    directive.env.note_dependency(str(path))
-    return path, nbformat.read(path, as_version=4)
-
-
 def cut(directive, number, figure, box):
     """(alternative text, address, width, height) of a part of a lesson's figure."""
     try:
@@ -102,7 +94,7 @@ class Cards(SphinxDirective):
         return [nodes.raw("", f'<div class="cards">{"".join(cards)}</div>', format="html")]
 
     def card(self, number, figure, box, sentence):
-        path, notebook = read(self, number)
+        path, notebook = pictures.read(number)
         title = re.match(r"# \d+ · (.*)", notebook.cells[0].source)[1]
         left, top, width = map(int, box.split())
         alt, address, *size = cut(self, number, figure, (left, top, width, width // 2))
