@@ -201,6 +201,26 @@ def test_a_study_is_right_if_its_claim_is_true_and_could_have_failed(holds, said
         assert outcome.state == said or (outcome.state == "not right" and said in outcome.text)
     assert "below 0, which no number" in say(check, found | {"a": [-1, 4, 6]}, lambda: 0).text
     assert "one number per setting" in say(check, found | {"b": "345"}, lambda: 0).text
+    assert "2 settings that differ" in say(check, found | {"settings": [1, 2, 2]}, lambda: 0).text
+
+
+def test_a_study_may_find_that_nothing_changes():
+    found = {"claim": "the two never differ by more", "settings": ["small", "medium", "large"]}
+    found["holds"] = lambda a, b: max(abs(x - y) for x, y in zip(a, b)) < 0.15
+    check = exercises.check_of_study("a", "b")
+    assert (
+        say(check, found | {"a": [0.5, 0.5, 0.6], "b": [0.5, 0.6, 0.5]}, lambda: 0).state == "right"
+    )
+    for b in ([0.5, 0.5, 0.6], [0.5, 0.5, 0.5]):
+        study = found | {"a": b, "b": b}
+        assert "over and over" in say(check, study, lambda: 0).text
+
+
+def test_noise_drawn_by_an_answer_is_not_that_of_the_case():
+    def check(attempt, case):
+        assert not torch.equal(attempt(4), case.normal(4).float())
+
+    assert say(check, torch.randn).state == "right"
 
 
 ONE = [(lambda a: a[0] < a[1] - 0.5, "right"), (lambda a: max(a) - min(a) < 4, "right")]

@@ -261,7 +261,7 @@ class Exercise:
         if len(inspect.signature(self._check).parameters) == 1:
             return self._called(attempt)
         for case in map(Case, numbers):
-            torch.manual_seed(case.number)
+            torch.manual_seed(1_000_003 + case.number)  # not the noise of the case itself
             outcome = self._called(attempt, case)
             if outcome.state == "not right" and first:
                 about_dtype = "dtype" in outcome.text or "scalar type" in outcome.text
@@ -539,11 +539,11 @@ def check_of_study(*names, what="number", least=-math.inf, most=math.inf, read=N
             isinstance(claim, str) and len(claim.split()) >= 5, "State the claim in a sentence."
         )
         require(np.iterable(settings), "'settings' is a list: what was varied, step by step.")
-        n = len(list(settings))
+        n, different = len(list(settings)), len({repr(setting) for setting in settings})
         require(
-            n >= 3,
-            f"You tried {n} settings. Two points always lie on a line: vary one thing in at least "
-            "three steps.",
+            different >= 3,
+            f"You tried {different} settings that differ. Two points always lie on a line: vary "
+            "one thing in at least three steps.",
         )
         lists = [(read or numbers)(name, said[name], n) for name in names]
         for name, values in zip(names, lists):
@@ -557,8 +557,9 @@ def check_of_study(*names, what="number", least=-math.inf, most=math.inf, read=N
                     not beyond,
                     f"{name!r} holds a number {side} {edge:g}, which no {what} can be.",
                 )
+        rounded = [tuple(round(v, 9) for v in values) for values in lists]
         require(
-            len({round(v, 9) for values in lists for v in values}) > (n if len(names) > 1 else 1),
+            len(set(rounded)) == len(lists) and len({v for values in rounded for v in values}) > 1,
             "The same numbers over and over: was every setting really measured?",
         )
         could_fail(said["holds"], *lists, least=least, most=most)
