@@ -132,7 +132,7 @@ area = Exercise(
 
 
 def _check_topk(attempt, case):
-    n, latent = case.size("B", 3), case.size("latent", 12, 20)
+    n, latent = case.size("B", 12, 12), case.size("latent", 13, 20)
     k = case.whole(3, 5)
     pre = case.values(n, latent)
     pre[0] = -pre[0].abs()  # fewer than k above zero: none, and then two
@@ -147,6 +147,12 @@ def _check_topk(attempt, case):
         largest = torch.zeros_like(pre).scatter(1, pre.abs().topk(k, dim=1).indices, 1.0)
         smallest = torch.zeros_like(pre).scatter(1, (-pre).topk(k, dim=1).indices, 1.0)
         least = pre.relu().flatten().sort(descending=True).values[: k * n][-1]
+        fewer, more = (
+            torch.zeros_like(pre).scatter(1, pre.topk(m, dim=1).indices, 1.0) * pre.relu()
+            for m in (k - 1, k + 1)
+        )
+        of_columns = torch.zeros_like(pre).scatter(0, pre.topk(k, dim=0).indices, 1.0)
+        moved = F.pad(pre.relu().topk(k, dim=1).values, (0, latent - k))
     require_close(
         value,
         right,
@@ -169,6 +175,29 @@ def _check_topk(attempt, case):
                 "You kept the largest of the whole batch (a BatchTopK). Wanted are k for each row.",
             ),
             (pre.relu(), "This is ReLU alone: all values above zero are still there."),
+            (
+                fewer,
+                f"You kept {k - 1} of each row, not {k}. A comparison with the k-th largest has to "
+                "let the k-th largest itself pass: `>=`.",
+            ),
+            (more, f"You kept {k + 1} of each row, not {k}."),
+            *(
+                (
+                    of_columns * part,
+                    "You kept the k largest of each *column*: of one latent over the batch. Wanted "
+                    "are those of each row, `dim=1`.",
+                )
+                for part in (pre, pre.relu())
+            ),
+            (
+                moved,
+                "The values are right, but they stand at the front of the row. Each has to stay at "
+                "its latent: `topk` returns the indices as well.",
+            ),
+            (
+                F.softmax(pre, dim=1) * kept,
+                "You return shares. Return the values themselves: the decoder needs their size.",
+            ),
         ],
         f"Of each row the {k} largest remain, where they are above zero, at their places. Yours "
         f"has {float((value != 0).sum()) / n:.3g} other than zero per row.",
@@ -222,9 +251,30 @@ kept = Exercise(
             "*absolute* values",
         ),
         (lambda pre, k: topk(pre.T, 1).T, "other than zero per row"),
+        (lambda pre, k: topk(pre.T, k).T, "of each *column*"),
+        (
+            lambda pre, k: pre * torch.zeros_like(pre).scatter(0, pre.topk(k, 0).indices, 1.0),
+            "of each *column*",
+        ),
+        (lambda pre, k: topk(pre, k + 1), "of each row, not"),
+        (
+            lambda pre, k: pre.relu() * (pre > pre.topk(k, dim=1).values[:, -1:]),
+            "let the k-th largest itself pass",
+        ),
+        (
+            lambda pre, k: F.pad(pre.relu().topk(k, dim=1).values, (0, pre.shape[1] - k)),
+            "at the front of the row",
+        ),
+        (
+            lambda pre, k: (
+                F.softmax(pre, 1) * torch.zeros_like(pre).scatter(1, pre.topk(k, 1).indices, 1.0)
+            ),
+            "You return shares",
+        ),
         (lambda pre, k: topk(pre, k).sign(), "Return their values"),
         (lambda pre, k: topk(pre.flatten()[None], k * len(pre)).view_as(pre), "whole batch"),
-        (lambda pre, k: topk(pre, k - 1), "largest remain"),
+        (lambda pre, k: topk(pre, k - 1), "of each row, not"),
+        (lambda pre, k: 2 * topk(pre, k), "largest remain"),
         (lambda pre, k: pre.relu().topk(k, dim=1).values, "of shape"),
         (lambda pre, k: topk(pre, k).detach(), "No gradient flows"),
         (lambda pre, k: (topk(pre, k) + topk(pre, k).detach()) / 2, "their gradient is not"),
@@ -239,7 +289,7 @@ def _check_fidelity(attempt, case):
     n, d = case.size("n", 30, 50), case.size("d", 4, 8)
     latent = case.size("latent", 10, 16)
     a = case.values(n, d) * (1 + torch.arange(d)) + 3 * case.scale
-    a_hat = a + 0.4 * case.values(n, d) * (1 + case.pixels(n, 1))
+    a_hat = a + 0.4 * case.values(n, d) * (1 + case.pixels(n, 1)) + 0.3 * case.scale
     z = (case.values(n, latent) - 0.7 * case.scale).relu()
     got = attempt(a.clone(), a_hat.clone(), z.clone())
     got = list(got) if np.iterable(got) else []
@@ -248,6 +298,7 @@ def _check_fidelity(attempt, case):
     fvu, l0 = (as_number(value, each) for value in got)
     error, center = (a_hat - a).pow(2), a - a.mean(0)
     right_fvu, right_l0 = error.sum() / center.pow(2).sum(), (z > 0).sum() / n
+    sample_variance = a.var(0).sum()  # divides by n - 1
     require(
         not (close(fvu, right_l0) and close(l0, right_fvu)),
         "Both numbers are right, and the other way round: the unexplained variance comes first.",
@@ -288,6 +339,36 @@ def _check_fidelity(attempt, case):
                 "That is the squared error. Divide it by what the mean alone leaves.",
             ),
             (error.mean(), "That is the squared error. Divide it by what the mean alone leaves."),
+            *(
+                (
+                    (a_hat - a).var(0, correction=c).sum() / a.var(0, correction=c).sum(),
+                    "You subtracted the error's own mean: a reconstruction that is off by a "
+                    "constant is then forgiven. Square the errors as they are.",
+                )
+                for c in (0, 1)
+            ),
+            (
+                error.sum() / n / sample_variance,
+                "Nearly. You divide the error by n, and `var` divides by n - 1. Divide a sum by a "
+                "sum, or use `correction=0`.",
+            ),
+            *(
+                (
+                    value / variance,
+                    "Both lines have to treat the units alike: you averaged over units in one and "
+                    "added up in the other.",
+                )
+                for variance in (sample_variance, a.var(0, correction=0).sum())
+                for value in (error.mean(), d * error.sum() / n)
+            ),
+            *(
+                (
+                    sign * (1 - a_hat.var(0).sum() / sample_variance) + (sign < 0),
+                    "You compare how much the two vary, not whether they agree. Take their "
+                    "difference first.",
+                )
+                for sign in (1, -1)
+            ),
         ],
         f"{float(right_fvu):.4g} of the variance is unexplained here. You return {fvu:.4g}.",
     )
@@ -306,6 +387,14 @@ def _check_fidelity(attempt, case):
             ),
             (z.sum() / n, "You added up the values: that is the L1 norm. L0 counts."),
             ((z > 0).any(0).sum(), "You counted latents that are ever active. Count per example."),
+            (
+                (z > 0).sum(1).max(),
+                "That is the example with the most. Take the mean over examples.",
+            ),
+            (
+                (z <= 0).sum() / n,
+                "You counted the latents that are silent. L0 counts those that are not 0.",
+            ),
         ],
         f"{float(right_l0):.4g} latents are active per example. You return {l0:.4g}.",
     )
@@ -372,6 +461,17 @@ faithful = Exercise(
         (lambda a, a_hat, z: (fidelity(a, a_hat, z)[0], (z > 0).any(0).sum()), "ever active"),
         (lambda a, a_hat, z: (fidelity(a, a_hat, z)[0], (z > 0).sum(0).float().mean()), "latents"),
         (lambda a, a_hat, z: fidelity(a, a_hat, z)[0], "Return two numbers"),
+        (lambda a, a_hat, z: ((a_hat - a).var(0).sum() / a.var(0).sum(), 0), "error's own mean"),
+        (lambda a, a_hat, z: ((a_hat - a).pow(2).sum(1).mean() / a.var(0).sum(), 0), "Nearly"),
+        (lambda a, a_hat, z: ((a_hat - a).pow(2).mean() / a.var(0).sum(), 0), "units alike"),
+        (
+            lambda a, a_hat, z: ((a_hat - a).pow(2).sum(1).mean() / a.var(0).mean(), 0),
+            "units alike",
+        ),
+        (lambda a, a_hat, z: (1 - a_hat.var(0).sum() / a.var(0).sum(), 0), "whether they agree"),
+        (lambda a, a_hat, z: (a_hat.var(0).sum() / a.var(0).sum(), 0), "whether they agree"),
+        (lambda a, a_hat, z: (fidelity(a, a_hat, z)[0], (z > 0).sum(1).max()), "with the most"),
+        (lambda a, a_hat, z: (fidelity(a, a_hat, z)[0], (z == 0).sum() / len(z)), "are silent"),
     ],
 )
 
@@ -405,20 +505,41 @@ def _dictionary(kind, case):
         half = latent // 2
         atoms[half : 2 * half] = F.normalize(atoms[:half] + 0.02 * case.normal(half, d), dim=1)
     z = active * (0.5 + case.pixels(n, latent)) * case.scale
-    a = z @ atoms + 0.05 * case.values(n, d)
+    a = z @ atoms + case.number_between(0.05, 0.5) * case.values(n, d)
     if kind == "shrunk":
         z = z * case.number_between(0.4, 0.65)
     return a, z, atoms
 
 
+def _against(word, a, z, atoms):
+    """What speaks against the diagnosis `word`, measured."""
+    active, a_hat = z > 0, z @ atoms
+    nearest = (atoms @ atoms.T - 2 * torch.eye(len(atoms), dtype=atoms.dtype)).amax(dim=1)
+    factor = (a * a_hat).sum() / a_hat.pow(2).sum()
+    return {
+        "healthy": "",
+        "dead": f" {active.any(dim=0).float().mean():.0%} of its latents are active for some input.",
+        "dense": f" An input activates {active.float().mean():.0%} of its latents on average.",
+        "duplicates": f" {(nearest > 0.95).float().mean():.0%} of its atoms have *another* one with "
+        "a cosine above 0.95; each has 1 with itself.",
+        "shrunk": f" The factor on its code that fits best is {factor:.2f}. Noise makes "
+        "activations longer than their reconstruction, and its error larger, without shrinkage.",
+    }[word]
+
+
 def _check_diagnosis(attempt, case):
-    for kind in [*SIGNS] * 3:
-        word = attempt(*_dictionary(kind, case))
+    for kind in [*SIGNS] * 4:
+        a, z, atoms = _dictionary(kind, case)
+        word = attempt(a.clone(), z.clone(), atoms.clone())
         require(
             isinstance(word, str) and word in SIGNS,
             f"Return one of {', '.join(map(repr, SIGNS))}; you returned {word!r}.",
         )
-        require(word == kind, f"You say {word!r}, but this one is {kind!r}: {SIGNS[kind]}.")
+        require(
+            word == kind,
+            f"You say {word!r}, but this one is {kind!r}: {SIGNS[kind]}."
+            + _against(word, a, z, atoms),
+        )
     return "The reconstruction error alone tells none of them apart. Look at all four numbers."
 
 
@@ -444,7 +565,21 @@ def _examine_by_counts(a, z, atoms):
         return "dense"
     if torch.pdist(atoms).lt(0.3).sum() > len(atoms) / 4:
         return "duplicates"
-    return "shrunk" if (z @ atoms).norm() < 0.8 * a.norm() else "healthy"
+    slope = np.polyfit((z @ atoms).flatten().numpy(), a.flatten().numpy(), 1)[0]
+    return "shrunk" if slope > 1.3 else "healthy"
+
+
+def _examine_by_lengths(a, z, atoms):
+    word = examine(a, z, atoms)
+    short = (z @ atoms).norm() < 0.8 * a.norm()
+    return ("shrunk" if short else "healthy") if word in ("shrunk", "healthy") else word
+
+
+def _examine_by_error(a, z, atoms):
+    word = examine(a, z, atoms)
+    unexplained = (z @ atoms - a).pow(2).sum() / a.pow(2).sum()
+    bad = "shrunk" if unexplained > 0.15 else "healthy"
+    return bad if word in ("shrunk", "healthy") else word
 
 
 def _examine_without(kind, said="healthy"):
@@ -456,7 +591,8 @@ def _examine_without(kind, said="healthy"):
 
 
 checkup = Exercise(
-    "A sparse autoencoder without a center, a_hat = z @ atoms. From activations `a (n, d)`, codes "
+    "A sparse autoencoder without a bias: a_hat = z @ atoms. Activations may be noisy. From "
+    "activations `a (n, d)`, codes "
     "`z (n, latent)` and atoms of length 1 `atoms (latent, d)` say what it is: 'healthy', 'dead' (most "
     "latents never active), 'dense' (an input activates most latents), 'duplicates' (atoms twice) or "
     "'shrunk' (activations too small by a common factor).",
@@ -480,7 +616,17 @@ checkup = Exercise(
         (lambda a, z, atoms: "sick", "Return one of"),
         (
             lambda a, z, atoms: "duplicates" if (atoms @ atoms.T).max() > 0.95 else "healthy",
-            "but this one is 'healthy'",
+            "each has 1 with itself",
+        ),
+        (_examine_by_lengths, "Noise makes activations longer"),
+        (_examine_by_error, "Noise makes activations longer"),
+        (
+            lambda a, z, atoms: "dead" if (z == 0).float().mean() > 0.5 else "healthy",
+            "100% of its latents are active for some input",
+        ),
+        (
+            lambda a, z, atoms: "dense" if (z > 0).any(0).float().mean() > 0.5 else "healthy",
+            "of its latents on average",
         ),
     ],
 )
