@@ -495,9 +495,8 @@ def _dictionary(kind, case):
     n, d = case.size("n", 150, 250), case.size("d", 24, 32)
     latent = case.size("latent", 40, 60)
     atoms = F.normalize(case.normal(latent, d), dim=1)
-    active = case.pixels(n, latent) < case.number_between(0.06, 0.1)
-    if kind == "dense":
-        active = case.pixels(n, latent) < case.number_between(0.7, 0.9)
+    share = {"dense": (0.7, 0.9), "dead": (0.3, 0.4)}.get(kind, (0.06, 0.1))  # of what lives
+    active = case.pixels(n, latent) < case.number_between(*share)
     active[:latent] |= torch.eye(latent, dtype=torch.bool)
     if kind == "dead":
         active[:, torch.randperm(latent)[: int(case.number_between(0.6, 0.85) * latent)]] = False
