@@ -326,7 +326,7 @@ PLANS = {
         FACES,
     ),
     "09": Plan(
-        "--epochs 8",
+        "--epochs 20",
         adversarial_faces,
         "convolutional adversarial autoencoder with 16 latents, lesson 09's recipe",
         "lesson 09: the same recipe after a longer training; its samples and codes",
@@ -336,7 +336,7 @@ PLANS = {
         FACES,
     ),
     "10": Plan(
-        "--epochs 8",
+        "--epochs 20",
         face_samples,
         "GAN for faces of 64 x 64 pixels, with the moving average of its generator, lesson 10",
         "lesson 10: the same recipe after a longer training",
