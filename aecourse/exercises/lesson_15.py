@@ -594,7 +594,7 @@ checkup = Exercise(
     "activations `a (n, d)`, codes "
     "`z (n, latent)` and atoms of length 1 `atoms (latent, d)` say what it is: 'healthy', 'dead' (most "
     "latents never active), 'dense' (an input activates most latents), 'duplicates' (atoms twice) or "
-    "'shrunk' (activations too small by a common factor).",
+    "'shrunk' (codes too small by a common factor).",
     _check_diagnosis,
     [
         "Look along both axes of `z > 0`, at `atoms @ atoms.T`, and at `z @ atoms` beside `a`.",
