@@ -81,8 +81,8 @@ def _check_mix(attempt, case):
         rtol=1e-3,
     )
     return (
-        "This is how the lesson mixes. With the silence counted, short words would get less noise "
-        "than long ones."
+        "The lesson takes the word's power so, and the noise's over the clip. With the silence "
+        "counted, short words would get less noise than long ones."
     )
 
 
