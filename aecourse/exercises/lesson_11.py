@@ -106,7 +106,7 @@ def _extrapolated(labels, accuracy, target):
 worth = Exercise(
     "Given a learning curve, `accuracy` in percent (rising) at numbers of `labels`, return how "
     "many labels it takes to reach `target`: a straight line over log(labels) between the points, "
-    "`math.inf` if it is never reached.",
+    "`labels[0]` below the first point, `math.inf` if it is never reached.",
     _check_worth,
     [
         "First the ends: a target above the last accuracy is `math.inf`, one below the first is "
@@ -429,7 +429,7 @@ def _no_neighbors(z, y, z_test, y_test):
 
 
 diagnosis = Exercise(
-    "A linear probe reads nothing off these features. Why? Return 'collapsed' (every image has the "
+    "Does a linear probe fail on these features, and why? Return 'collapsed' (every image has the "
     "same code), 'mismatched' (test images were prepared in another way than training images), "
     "'nonlinear' (the classes are apart, but no linear decision boundary divides them) or 'fine'.",
     _check_diagnose,
