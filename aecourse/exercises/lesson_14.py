@@ -17,7 +17,7 @@ from torch import nn
 
 
 class _Field(nn.Module):
-    """A velocity whose value is known: `a x + b t + c wishes`; `seen` holds what it was given."""
+    """A known velocity: `a x + b t + c condition`; `seen` holds what it was given."""
 
     def __init__(self, dtype=torch.float32):
         super().__init__()
@@ -25,11 +25,11 @@ class _Field(nn.Module):
             setattr(self, name, nn.Parameter(torch.tensor(value, dtype=dtype)))
         self.seen = []
 
-    def forward(self, x, t, wishes=None):
-        self.seen.append((x.detach().clone(), torch.as_tensor(t).detach().clone(), wishes))
+    def forward(self, x, t, condition=None):
+        self.seen.append((x.detach().clone(), torch.as_tensor(t).detach().clone(), condition))
         t = torch.as_tensor(t, dtype=x.dtype)
         t = t.reshape(-1, 1) if t.numel() == len(x) else t.reshape(-1)[:1]
-        return self.a * x + self.b * t + (0 if wishes is None else self.c * wishes)
+        return self.a * x + self.b * t + (0 if condition is None else self.c * condition)
 
 
 def _check_flow_matching(attempt, case):
@@ -133,31 +133,31 @@ flow_matching = Exercise(
 # -- 2: Euler's method, with guidance --------------------------------------------------------------
 
 
-def _euler(network, x, steps, wishes, w, *, late=False, add=None, size=None):
+def _euler(network, x, steps, condition, w, *, late=False, add=None, size=None):
     """Euler's method with guidance; `late`, `add` and `size` make known mistakes."""
-    add = add or (lambda free, asked: free + w * (asked - free))
+    add = add or (lambda v, given: v + w * (given - v))
     for i in range(steps):
         t = (i + late) / steps
-        x = x + add(network(x, t), network(x, t, wishes)) * (1 / steps if size is None else size)
+        x = x + add(network(x, t), network(x, t, condition)) * (1 / steps if size is None else size)
     return x
 
 
 def _check_sampler(attempt, case):
-    x, wishes = case.values("B", "d"), case.values("B", "d")
+    x, condition = case.values("B", "d"), case.values("B", "d")
     for steps, w in ((case.whole(3, 7), case.number_between(2, 4)), (1, 1.0), (4, 0.0)):
-        _check_run(attempt, x, steps, wishes, w)
-    return "w = 0 is nobody's wish, w = 1 the wish, and beyond it the wish is exaggerated."
+        _check_run(attempt, x, steps, condition, w)
+    return "w = 0 leaves the condition out, w = 1 models it, and beyond it is exaggerated."
 
 
-def _check_run(attempt, x, steps, wishes, w):
+def _check_run(attempt, x, steps, condition, w):
     network = _Field(x.dtype)
-    got = as_tensor(attempt(network, x.clone(), steps, wishes.clone(), w), x.shape, "codes")
+    got = as_tensor(attempt(network, x.clone(), steps, condition.clone(), w), x.shape, "codes")
     require(network.seen, "You never asked the network.")
     times = {round(float(t.reshape(-1)[0]), 6) for _, t, _ in network.seen}
     known = _Field(x.dtype)
 
     def run(**change):
-        return _euler(known, x, steps, wishes, w, **change)
+        return _euler(known, x, steps, condition, w, **change)
 
     require_close(
         got,
@@ -167,18 +167,18 @@ def _check_run(attempt, x, steps, wishes, w):
             (run(size=1), "Each step is 1 / steps long."),
             (run(size=-1 / steps), "You walk from code to noise: add the velocity."),
             (
-                run(add=lambda free, asked: asked + w * (asked - free)),
-                "That is the paper's w, which is ours less 1: start from the free velocity.",
+                run(add=lambda v, given: given + w * (given - v)),
+                "That is the paper's w, which is ours less 1: start from the unconditional one.",
             ),
-            (run(add=lambda free, asked: asked), "The guidance is not used."),
-            (run(add=lambda free, asked: free), "The wish is not used."),
+            (run(add=lambda v, given: given), "The guidance is not used."),
+            (run(add=lambda v, given: v), "The condition is not used."),
             (
-                run(add=lambda free, asked: free + w * asked),
+                run(add=lambda v, given: v + w * given),
                 "Weight the *difference* of the two velocities.",
             ),
             (
-                run(add=lambda free, asked: asked + w * (free - asked)),
-                "You have the two velocities exchanged: w = 1 is the asked one.",
+                run(add=lambda v, given: given + w * (v - given)),
+                "You have the two velocities exchanged: w = 1 is the conditional one.",
             ),
         ],
         f"The codes are not right for {steps} step(s) and w = {w:.3g}; the network was asked "
@@ -190,38 +190,38 @@ def _check_run(attempt, x, steps, wishes, w):
     )
 
 
-def guided_euler(network, x, steps, wishes, w):
+def guided_euler(network, x, steps, condition, w):
     for i in range(steps):
-        free, asked = network(x, i / steps), network(x, i / steps, wishes)
-        x = x + (free + w * (asked - free)) / steps
+        v, given = network(x, i / steps), network(x, i / steps, condition)
+        x = x + (v + w * (given - v)) / steps
     return x
 
 
-def _euler_by_times(network, x, steps, wishes, w):
+def _euler_by_times(network, x, steps, condition, w):
     times = torch.linspace(0, 1, steps + 1, dtype=x.dtype)
     for t, t_next in zip(times[:-1], times[1:]):
-        v = (1 - w) * network(x, t) + w * network(x, t, wishes)
+        v = (1 - w) * network(x, t) + w * network(x, t, condition)
         x = x + (t_next - t) * v
     return x
 
 
 def _mistaken(add=None, **change):
-    def attempt(network, x, steps, wishes, w):
-        mixed = None if add is None else lambda free, asked: add(free, asked, w)
-        return _euler(network, x, steps, wishes, w, add=mixed, **change)
+    def attempt(network, x, steps, condition, w):
+        mixed = None if add is None else lambda v, given: add(v, given, w)
+        return _euler(network, x, steps, condition, w, add=mixed, **change)
 
     return attempt
 
 
 sampler = Exercise(
-    "Write the sampler: `my_generate(network, x, steps, wishes, w)` follows the guided velocity "
-    "from t = 0 to 1. `network(x, t)` is the free velocity, `network(x, t, wishes)` the asked one, "
-    "t one number.",
+    "Write the sampler: `my_generate(network, x, steps, condition, w)` follows the guided velocity "
+    "from t = 0 to 1. `network(x, t)` is the unconditional velocity, `network(x, t, condition)` "
+    "the conditional one, t one number.",
     _check_sampler,
     [
         "A loop over the steps. At each: two velocities, one combination, one step.",
         "The i-th step, from 0, begins at t = i / steps and is 1 / steps long.",
-        "`free + w * (asked - free)` is the asked velocity at w = 1.",
+        "With `v` and `given`, the two velocities, `v + w * (given - v)` is the second at w = 1.",
     ],
     guided_euler,
     alternatives=[_euler_by_times],
@@ -229,17 +229,21 @@ sampler = Exercise(
         (_mistaken(late=True), "at the end of each step"),
         (_mistaken(size=1), "1 / steps long"),
         (
-            lambda network, x, steps, wishes, w: 2 * x - guided_euler(network, x, steps, wishes, w),
+            lambda network, x, steps, condition, w: (
+                2 * x - guided_euler(network, x, steps, condition, w)
+            ),
             "The codes are not right",
         ),
-        (_mistaken(add=lambda free, asked, w: asked + w * (asked - free)), "the paper's w"),
-        (_mistaken(add=lambda free, asked, w: asked), "not used"),
-        (_mistaken(add=lambda free, asked, w: free), "The wish is not used"),
-        (_mistaken(add=lambda free, asked, w: free + w * asked), "*difference*"),
-        (_mistaken(add=lambda free, asked, w: asked + w * (free - asked)), "exchanged"),
-        (lambda network, x, steps, wishes, w: x, "never asked"),
+        (_mistaken(add=lambda v, given, w: given + w * (given - v)), "the paper's w"),
+        (_mistaken(add=lambda v, given, w: given), "not used"),
+        (_mistaken(add=lambda v, given, w: v), "The condition is not used"),
+        (_mistaken(add=lambda v, given, w: v + w * given), "*difference*"),
+        (_mistaken(add=lambda v, given, w: given + w * (v - given)), "exchanged"),
+        (lambda network, x, steps, condition, w: x, "never asked"),
         (
-            lambda network, x, steps, wishes, w: guided_euler(network, x, steps + 1, wishes, w),
+            lambda network, x, steps, condition, w: guided_euler(
+                network, x, steps + 1, condition, w
+            ),
             "The codes are not right",
         ),
     ],
@@ -252,13 +256,13 @@ sampler = Exercise(
 def _check_quantize(attempt, case):
     size, entries = case.size("size"), case.size("entries", 3)
     q = case.values("B", "tokens", "size").requires_grad_()
-    book = case.values("entries", "size").requires_grad_()
-    got = attempt(q, book)
+    codebook = case.values("entries", "size").requires_grad_()
+    got = attempt(q, codebook)
     require(
         isinstance(got, torch.Tensor) and got.shape == q.shape,
-        f"Return a tensor of the shape of q, {tuple(q.shape)}: one entry of the book per token.",
+        f"Return a tensor of the shape of q, {tuple(q.shape)}: one entry per token.",
     )
-    flat, table = q.detach().view(-1, size), book.detach()
+    flat, table = q.detach().view(-1, size), codebook.detach()
     distance = torch.cdist(flat.double(), table.double())
 
     def entry(index):
@@ -275,6 +279,8 @@ def _check_quantize(attempt, case):
                 "You took the entry with the largest product: long entries win. Take the nearest.",
             ),
             (entry(distance.argmin(1)) - q, "This is the difference: add q, without gradient."),
+            (q + entry(distance.argmin(1)), "This is q + e. Add only the difference, e - q."),
+            (2 * q - entry(distance.argmin(1)), "This is 2 q - e: the difference is e - q."),
         ],
         f"Not each token is the nearest of the {entries} entries.",
     )
@@ -283,62 +289,87 @@ def _check_quantize(attempt, case):
         "No gradient flows: `argmin` has none. `q + (e - q).detach()` lets it pass.",
     )
     weights = case.normal("B", "tokens", "size")
-    of_q, of_book = torch.autograd.grad((got * weights).sum(), (q, book), allow_unused=True)
-    require(of_q is not None, "The gradient goes to the book, and the encoder gets none.")
+    of_q, of_codebook = torch.autograd.grad((got * weights).sum(), (q, codebook), allow_unused=True)
+    require(of_q is not None, "The gradient goes to the codebook, and the encoder gets none.")
     require_close(
         of_q,
         weights,
-        [(2 * weights, "The gradient of q is doubled: detach the difference as a whole.")],
+        [
+            (2 * weights, "The gradient of q is doubled: detach the difference as a whole."),
+            (0 * weights, "The gradients of q cancel: detach the difference as a whole."),
+            (-weights, "The gradient of q has the wrong sign: detach the difference, not q."),
+        ],
         "The gradient of q has to be that of the output, unchanged.",
     )
     require(
-        of_book is None or not bool(of_book.any()),
-        "The book gets this gradient, too. Its own loss trains it: detach the difference.",
+        of_codebook is None or not bool(of_codebook.any()),
+        "The codebook gets this gradient, too. Its own loss trains it: detach the difference.",
     )
     return "Forward a choice, backward the identity: wrong as a derivative, good enough to train."
 
 
-def straight_through(q, book):
-    nearest = torch.cdist(q.flatten(0, 1), book).argmin(1)
-    e = book[nearest].view_as(q)
+def straight_through(q, codebook):
+    nearest = torch.cdist(q.flatten(0, 1), codebook).argmin(1)
+    e = codebook[nearest].view_as(q)
     return q + (e - q).detach()
 
 
-def _by_differences(q, book):
-    nearest = (q[:, :, None] - book).pow(2).sum(3).argmin(2)
-    return book.detach()[nearest] - q.detach() + q
+def _by_differences(q, codebook):
+    nearest = (q[:, :, None] - codebook).pow(2).sum(3).argmin(2)
+    return codebook.detach()[nearest] - q.detach() + q
 
 
-def _entries(q, book):
-    return book[(q[:, :, None] - book).pow(2).sum(3).argmin(2)]
+def _entries(q, codebook):
+    return codebook[(q[:, :, None] - codebook).pow(2).sum(3).argmin(2)]
 
 
 quantize = Exercise(
-    "Write `my_quantize(q, book)`: q (B, tokens, size), book (entries, size). Each token becomes "
-    "its nearest entry; the gradient passes straight through to q, and none goes to the book.",
+    "Write `my_quantize(q, codebook)`: q (B, tokens, size), codebook (entries, size). Each token "
+    "becomes its nearest entry; the gradient passes straight through to q, and none goes to the "
+    "codebook.",
     _check_quantize,
     [
         "First the nearest entry of each token: distances to all, then `argmin`.",
-        "`q.flatten(0, 1)` is (B * tokens, size), which `torch.cdist` compares with the book.",
+        "`q.flatten(0, 1)` is (B * tokens, size), which `torch.cdist` compares with the codebook.",
         "`q + (e - q).detach()` has the value of e and the gradient of q.",
     ],
     straight_through,
     alternatives=[_by_differences],
     wrong=[
-        (lambda q, book: _entries(q, book).detach(), "No gradient flows"),
-        (_entries, "to the book"),
-        (lambda q, book: q + (_entries(q, book) - q), "unchanged"),
-        (lambda q, book: q + _entries(q, book) - q.detach(), "The book gets"),
-        (lambda q, book: _entries(q, book).detach() + (q - _entries(q, book)), "q itself"),
-        (lambda q, book: 2 * q + (_entries(q, book) - 2 * q).detach(), "doubled"),
+        (lambda q, codebook: _entries(q, codebook).detach(), "No gradient flows"),
+        (_entries, "to the codebook"),
+        (lambda q, codebook: q + (_entries(q, codebook) - q), "cancel"),
+        (lambda q, codebook: q + _entries(q, codebook).detach(), "This is q + e"),
+        (lambda q, codebook: q + _entries(q, codebook), "This is q + e"),
+        (lambda q, codebook: q + (q - _entries(q, codebook)).detach(), "2 q - e"),
+        (lambda q, codebook: q - (_entries(q, codebook) - q).detach(), "2 q - e"),
+        (lambda q, codebook: q.detach() + (_entries(q, codebook) - q), "wrong sign"),
         (
-            lambda q, book: (
-                q + (book[torch.cdist(q.flatten(0, 1), book).argmax(1)].view_as(q) - q).detach()
+            lambda q, codebook: _entries(q, codebook) + (q - _entries(q, codebook)).detach(),
+            "q itself",
+        ),
+        (lambda q, codebook: (_entries(q, codebook) - q).detach(), "the difference: add q"),
+        (lambda q, codebook: (q + _entries(q, codebook) - q).detach(), "No gradient flows"),
+        (lambda q, codebook: q + _entries(q, codebook) - q.detach(), "The codebook gets"),
+        (
+            lambda q, codebook: _entries(q, codebook).detach() + (q - _entries(q, codebook)),
+            "q itself",
+        ),
+        (lambda q, codebook: 2 * q + (_entries(q, codebook) - 2 * q).detach(), "doubled"),
+        (
+            lambda q, codebook: (
+                q
+                + (
+                    codebook[torch.cdist(q.flatten(0, 1), codebook).argmax(1)].view_as(q) - q
+                ).detach()
             ),
             "farthest",
         ),
-        (lambda q, book: q + (book[(q @ book.T).argmax(2)] - q).detach(), "largest product"),
-        (lambda q, book: (torch.cdist(q, book[None]).softmax(2)) @ book, "nearest"),
+        (
+            lambda q, codebook: q + (codebook[(q @ codebook.T).argmax(2)] - q).detach(),
+            "largest product",
+        ),
+        (lambda q, codebook: (torch.cdist(q, codebook[None]).softmax(2)) @ codebook, "nearest"),
     ],
 )
 
