@@ -46,7 +46,7 @@ def _check_kl(attempt, case):
             (
                 total(kl_divergence(Normal(m, s), Normal(mu, sigma))),
                 "The wrong way round: that is KL(prior || approximate posterior). The average is "
-                "taken over the *approximate posterior*, because that is where the codes are drawn.",
+                "taken over the *approximate posterior*, because the codes are samples of it.",
             ),
             (
                 -right,
@@ -58,6 +58,26 @@ def _check_kl(attempt, case):
             (
                 total(math.log(s) - logvar + squared / (2 * s**2) - 0.5),
                 "`logvar` is the logarithm of the variance. The logarithm of sigma is half of it.",
+            ),
+            (
+                total(math.log(s) - logvar / 2 + (logvar.exp() + mu**2) / (2 * s**2) - 0.5),
+                "The prior's mean is missing: its distance from `mu` counts, (mu - m)^2.",
+            ),
+            (
+                total(math.log(s) - logvar / 2 + (sigma + (mu - m) ** 2) / (2 * s**2) - 0.5),
+                "The formula holds sigma^2, the variance, and exp(logvar / 2) is sigma itself.",
+            ),
+            (
+                total(math.log(s) - logvar / 2 + (mu - m) ** 2 / (2 * s**2) - 0.5),
+                "Codes are samples: the mean of (z - m)^2 is (mu - m)^2 plus the variance.",
+            ),
+            (
+                total(logvar / 2 - math.log(s) + squared / (2 * s**2) - 0.5),
+                "The two logarithms have each other's sign: it is log s - log sigma.",
+            ),
+            (
+                total(math.log(s) - logvar / 2 + squared / s**2 - 0.5),
+                "The squares are divided by *twice* the prior's variance.",
             ),
             (
                 total(math.log(s) - logvar / 2 + squared / (2 * s) - 0.5),
@@ -88,6 +108,10 @@ def kl_to_prior(mu, logvar, m, s):
 
 def _each(mu, logvar, m, s):
     return kl_divergence(Normal(mu, (logvar / 2).exp()), Normal(m, s))
+
+
+def _by_hand(logvar, squared, s, sign=1):
+    return (sign * math.log(s) - logvar / 2 + squared / (2 * s**2) - 0.5).sum(1).mean()
 
 
 kl = Exercise(
@@ -129,6 +153,20 @@ kl = Exercise(
             "standard deviation",
         ),
         (lambda mu, logvar, m, s: (_each(mu, logvar, m, s) + 0.5).sum(1).mean(), "constant -1/2"),
+        (lambda mu, logvar, m, s: _by_hand(logvar, logvar.exp() + mu**2, s), "mean is missing"),
+        (
+            lambda mu, logvar, m, s: _by_hand(logvar, (logvar / 2).exp() + (mu - m) ** 2, s),
+            "sigma itself",
+        ),
+        (lambda mu, logvar, m, s: _by_hand(logvar, (mu - m) ** 2, s), "plus the variance"),
+        (
+            lambda mu, logvar, m, s: _by_hand(-logvar, logvar.exp() + (mu - m) ** 2, s, -1),
+            "each other's sign",
+        ),
+        (
+            lambda mu, logvar, m, s: _by_hand(logvar, 2 * (logvar.exp() + (mu - m) ** 2), s),
+            "*twice*",
+        ),
         (
             lambda mu, logvar, m, s: _each(mu, logvar, m, s).detach().sum(1).mean(),
             "No gradient",
@@ -157,7 +195,7 @@ kl = Exercise(
 
 # -- 2: four patients --------------------------------------------------------------------------------------------------
 
-# Measured on test digits ("strokes", seed 0) with 784-400-20 after eight epochs: bce of a drawn code, bce of the mean
+# Measured on test digits ("strokes", seed 0) with 784-400-20 after eight epochs: bce of a sampled code, bce of the mean
 # code, KL, active latents; for each of the four ways of training.
 CHARTS = {
     "A": (80.0, 79.4, 89.0, 20),
@@ -176,13 +214,13 @@ TRUTH = {
 def patients():
     """The charts of four VAEs, as a table: what the correct terms are on test digits, whatever was trained on."""
     rows = [
-        f"| {name} | {drawn:.0f} | {mean:.0f} | {nats:.1f} | {active} |"
-        for name, (drawn, mean, nats, active) in CHARTS.items()
+        f"| {name} | {sampled:.0f} | {mean:.0f} | {nats:.1f} | {active} |"
+        for name, (sampled, mean, nats, active) in CHARTS.items()
     ]
     return Text(
         "\n".join(
             [
-                "| patient | error, code drawn (nats) | error, mean code (nats) | KL (nats) | active of 20 |",
+                "| patient | error, sampled code (nats) | error, mean code (nats) | KL (nats) | active of 20 |",
                 "|---|---|---|---|---|",
                 *rows,
             ]
@@ -210,7 +248,7 @@ def _check_diagnosis(attempt):
     )
     require(
         attempt["B"] == "no noise",
-        "Look at B again: with the mean code it is as good as any, with a drawn code it "
+        "Look at B again: with the mean code it is as good as any, with a sampled code it "
         "falls apart. Its decoder has never seen the noise of the approximate posterior.",
     )
     require(
@@ -219,8 +257,8 @@ def _check_diagnosis(attempt):
         "what it saves in error. Which mistake makes the KL weigh 20 times too little?",
     )
     return (
-        "You read the terms, not the curve. Why is D worse with its mean code than with a drawn one? Posterior collapse: all its mean codes "
-        "are 0, and draws from the prior in 20 dimensions, all that its decoder was trained on, lie far from 0."
+        "You read the terms, not the curve. Why is D worse with its mean code than with a sampled one? Posterior collapse: all its mean codes "
+        "are 0, and samples of the prior in 20 dimensions, all that its decoder was trained on, lie far from 0."
     )
 
 
@@ -232,7 +270,7 @@ diagnosis = Exercise(
         "Each mistake changes the weight of one term or the noise. Ask for each: what would the network then neglect?",
         "A KL that weighs too much: the code collapses. A KL that weighs too little: codes get precise, at a high rate. "
         "No noise in training: the decoder cannot bear it in the test.",
-        "Add error (code drawn) and KL: the lowest sum is the healthy one, because that sum is what it was trained on.",
+        "Add error (sampled code) and KL: the lowest sum is the healthy one, because that sum is what it was trained on.",
     ],
     TRUTH,
     alternatives=[dict(reversed(TRUTH.items()))],
@@ -262,8 +300,8 @@ def _check_tighter(attempt, case):
     log_w = middle + wide * (case.normal("k", "n") + 2 * case.normal("n"))
     got = as_number(attempt(log_w.clone()), "one number: the mean over images")
     log_w = log_w.double()
-    over_draws, over_images = torch.logsumexp(log_w, 0), torch.logsumexp(log_w, 1)
-    right = over_draws.mean() - math.log(k)
+    over_samples, over_images = torch.logsumexp(log_w, 0), torch.logsumexp(log_w, 1)
+    right = over_samples.mean() - math.log(k)
     require(
         math.isfinite(got),
         "Infinite or NaN: in single precision exp(-300) is 0 and exp(300) infinite. Take the largest "
@@ -279,29 +317,37 @@ def _check_tighter(attempt, case):
                 "logarithm.",
             ),
             (
-                over_draws.mean(),
-                "You summed over the draws and forgot to divide by their number: take off log k.",
+                over_samples.mean(),
+                "You summed over the samples and forgot to divide by their number: take off log k.",
             ),
             (
-                over_draws.mean() - math.log(n),
-                "You divided by the number of images; the draws are the first axis.",
+                over_samples.mean() - math.log(n),
+                "You divided by the number of images; the samples are the first axis.",
             ),
             (
                 over_images.mean() - math.log(n),
-                "You averaged inside the logarithm over the images. Inside go the k draws of one "
+                "You averaged inside the logarithm over the images. Inside go the k samples of one "
                 "image, along the first axis.",
             ),
             (
                 torch.logsumexp(log_w.flatten(), 0) - math.log(k * n),
-                "Each image has a logarithm of its own: average over draws inside, over images "
+                "Each image has a logarithm of its own: average over samples inside, over images "
                 "outside.",
             ),
             (
                 log_w.amax(0).mean(),
                 "The largest weight alone is an upper limit of what the average can be: the bound "
-                "needs the average over all k draws.",
+                "needs the average over all k samples.",
             ),
             (right * n, "You summed over the images; the course takes the mean."),
+            (
+                -right,
+                "The sign: the bound lies below log p(x). Its negative is what one minimizes.",
+            ),
+            (
+                over_samples.mean() + math.log(k),
+                "A mean is the sum *divided* by k, so log k is taken off, not added.",
+            ),
         ],
         f"The bound is {float(right):.5g} nats here; yours is {got:.5g}.",
         rtol=1e-5,
@@ -310,7 +356,7 @@ def _check_tighter(attempt, case):
     require_close(
         one,
         log_w[:1].mean(),
-        otherwise="With one draw it should be the ELBO's estimate, `log_w.mean()`.",
+        otherwise="With one sample it should be the ELBO's estimate, `log_w.mean()`.",
         rtol=1e-5,
     )
     return "With k = 1 it is the ELBO, and it never falls as k grows. Papers that report log-likelihoods of VAEs use it."
@@ -322,16 +368,16 @@ def tighter_bound(log_w):
 
 
 def _by_the_largest(log_w):
-    top = log_w.max(dim=0).values  # taken out, so that no exponential is 0 for all draws
+    top = log_w.max(dim=0).values  # taken out, so that no exponential is 0 for all samples
     return (top + (log_w - top).exp().mean(dim=0).log()).mean()
 
 
 tighter = Exercise(
-    "From log weights `log_w` (k, n), k draws for each of n images, return the lower bound on log p(x) that averages the "
+    "From log weights `log_w` (k, n), k samples for each of n images, return the lower bound on log p(x) that averages the "
     "weights inside the logarithm, mean over images.",
     _check_tighter,
     [
-        "Per image: the logarithm of the mean of `exp(log_w)` over the k draws. But exp(-300) is 0.",
+        "Per image: the logarithm of the mean of `exp(log_w)` over the k samples. But exp(-300) is 0.",
         "`torch.logsumexp(log_w, dim=0)` is log(sum(exp(...))) without that accident.",
         "A mean is a sum divided by k, so take off log k. Then average over images.",
     ],
@@ -355,6 +401,8 @@ tighter = Exercise(
         ),
         (lambda log_w: log_w.amax(0).mean(), "largest weight alone"),
         (lambda log_w: tighter_bound(log_w) * log_w.shape[1], "summed over the images"),
+        (lambda log_w: -tighter_bound(log_w), "The sign"),
+        (lambda log_w: tighter_bound(log_w) + 2 * math.log(len(log_w)), "not added"),
         (lambda log_w: torch.logsumexp(log_w, 0) - math.log(len(log_w)), "one number"),
         (lambda log_w: (log_w + 300).exp().mean(0).log().mean() - 300, "Infinite or NaN"),
         (lambda log_w: torch.logsumexp(log_w, 0).mean() - math.log(5), "nats here; yours is"),
