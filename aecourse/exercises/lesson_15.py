@@ -131,6 +131,11 @@ area = Exercise(
 # -- 2: TopK ---------------------------------------------------------------------------------------
 
 
+def _largest(scores, k, dim=1):
+    """1 at the k largest scores along `dim`, 0 elsewhere."""
+    return torch.zeros_like(scores).scatter(dim, scores.topk(k, dim=dim).indices, 1.0)
+
+
 def _check_topk(attempt, case):
     n, latent = case.size("B", 12, 12), case.size("latent", 13, 20)
     k = case.whole(3, 5)
@@ -142,16 +147,13 @@ def _check_topk(attempt, case):
     got = attempt(pre, k)
     value = as_tensor(got, (n, latent), "a tensor")
     with torch.no_grad():
-        kept = torch.zeros_like(pre).scatter(1, pre.topk(k, dim=1).indices, 1.0)
+        kept = _largest(pre, k)
         right = (pre * kept).relu()
-        largest = torch.zeros_like(pre).scatter(1, pre.abs().topk(k, dim=1).indices, 1.0)
-        smallest = torch.zeros_like(pre).scatter(1, (-pre).topk(k, dim=1).indices, 1.0)
+        largest = _largest(pre.abs(), k)
+        smallest = _largest(-pre, k)
         least = pre.relu().flatten().sort(descending=True).values[: k * n][-1]
-        fewer, more = (
-            torch.zeros_like(pre).scatter(1, pre.topk(m, dim=1).indices, 1.0) * pre.relu()
-            for m in (k - 1, k + 1)
-        )
-        of_columns = torch.zeros_like(pre).scatter(0, pre.topk(k, dim=0).indices, 1.0)
+        fewer, more = topk(pre, k - 1), topk(pre, k + 1)
+        of_columns = _largest(pre, k, dim=0)
         moved = F.pad(pre.relu().topk(k, dim=1).values, (0, latent - k))
     require_close(
         value,
@@ -241,19 +243,17 @@ kept = Exercise(
     wrong=[
         (lambda pre, k: pre.relu(), "ReLU alone"),
         (
-            lambda pre, k: torch.zeros_like(pre).scatter(1, pre.topk(k, 1).indices, 1.0) * pre,
+            lambda pre, k: _largest(pre, k) * pre,
             "Negative values",
         ),
         (
-            lambda pre, k: (
-                pre * torch.zeros_like(pre).scatter(1, pre.abs().topk(k, 1).indices, 1.0)
-            ),
+            lambda pre, k: pre * _largest(pre.abs(), k),
             "*absolute* values",
         ),
         (lambda pre, k: topk(pre.T, 1).T, "other than zero per row"),
         (lambda pre, k: topk(pre.T, k).T, "of each *column*"),
         (
-            lambda pre, k: pre * torch.zeros_like(pre).scatter(0, pre.topk(k, 0).indices, 1.0),
+            lambda pre, k: pre * _largest(pre, k, dim=0),
             "of each *column*",
         ),
         (lambda pre, k: topk(pre, k + 1), "of each row, not"),
@@ -266,9 +266,7 @@ kept = Exercise(
             "at the front of the row",
         ),
         (
-            lambda pre, k: (
-                F.softmax(pre, 1) * torch.zeros_like(pre).scatter(1, pre.topk(k, 1).indices, 1.0)
-            ),
+            lambda pre, k: F.softmax(pre, 1) * _largest(pre, k),
             "You return shares",
         ),
         (lambda pre, k: topk(pre, k).sign(), "Return their values"),
